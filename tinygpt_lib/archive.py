@@ -1,0 +1,99 @@
+"""The .npz file of a checkpoint: arrays by name, JSON under names with the prefix meta/, a hash of it all."""
+
+import hashlib
+import json
+import os
+import zipfile
+import zlib
+from pathlib import Path
+
+import numpy as np
+
+ASSETS = Path(__file__).parent / "assets"
+SHIPPED = ("play",)  # models that come with the package, as assets/gpt_NAME.npz
+META = "meta/"
+CONFIG, ENCODING, HISTORY, INFO, HASH = (META + name for name in ("config", "encoding", "history", "info", "hash"))
+
+
+def asset(name):
+    """The file of a shipped model."""
+    return ASSETS / f"gpt_{name}.npz"
+
+
+def pack(value):
+    """A JSON value as an array of bytes, which .npz can hold without pickling."""
+    return np.frombuffer(json.dumps(value).encode("utf-8"), dtype=np.uint8)
+
+
+def unpack(array):
+    """The JSON value of `pack`."""
+    return json.loads(array.tobytes().decode("utf-8"))
+
+
+def without_meta(entries):
+    """The weights alone."""
+    return {name: array for name, array in entries.items() if not name.startswith(META)}
+
+
+def content_hash(entries):
+    """SHA-256 over every entry's name, type, shape and bytes, but the hash itself."""
+    digest = hashlib.sha256()
+    for name in sorted(entries.keys() - {HASH}):
+        array = np.ascontiguousarray(entries[name])
+        digest.update(f"{name}|{array.dtype.str}|{array.shape}|".encode())
+        digest.update(array.data if array.size else b"")
+    return digest.hexdigest()
+
+
+def write(path, entries):
+    """Write `entries` to `path` in one move: whoever reads it finds the old file or the new one, never half."""
+    path = Path(path)
+    if not path.parent.is_dir():
+        raise FileNotFoundError(f"there is no folder {path.parent} to save {path.name} in: make it first")
+    entries = {**entries, HASH: pack(content_hash(entries))}
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        with open(temporary, "wb") as file:
+            np.savez(file, **entries)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def read(source):
+    """The entries of a path, an open NpzFile or a dict, compared with their hash where they carry one."""
+    if isinstance(source, (str, os.PathLike)):
+        if not Path(source).is_file():
+            raise FileNotFoundError(f"there is no file {source}: check the name, or the folder you are in ({Path.cwd()})")
+        with _damage_explained(source), np.load(source, allow_pickle=False) as file:
+            if not isinstance(file, np.lib.npyio.NpzFile):
+                raise ValueError("it holds one array")
+            entries = dict(file)
+    elif hasattr(source, "items"):
+        with _damage_explained("the checkpoint"):
+            entries = dict(source.items())
+    else:
+        raise TypeError(f"weights come as a dict or from np.load, got {type(source).__name__}")
+    if HASH in entries:
+        with _damage_explained(source if isinstance(source, (str, os.PathLike)) else "the checkpoint"):
+            if unpack(entries[HASH]) != content_hash(entries):
+                raise ValueError("its contents don't match its hash")
+    return entries
+
+
+class _damage_explained:
+    """Turns what a damaged file makes zipfile, zlib and NumPy raise into one sentence."""
+
+    def __init__(self, name):
+        self.name = name
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, kind, error, trace):
+        damage = (zipfile.BadZipFile, zlib.error, ValueError, EOFError, OSError, KeyError, NotImplementedError, RuntimeError, SyntaxError, TypeError, OverflowError, MemoryError)
+        if isinstance(error, damage):
+            raise ValueError(f"{self.name} isn't a whole checkpoint ({error}): copy or train it again") from error

@@ -1,0 +1,81 @@
+"""Corpora: the bundled play, Tiny Shakespeare, or a text of your own; and batches of them."""
+
+import hashlib
+import os
+from pathlib import Path
+
+import numpy as np
+
+from . import archive
+
+SHAKESPEARE_URL = "https://raw.githubusercontent.com/karpathy/char-rnn/master/data/tinyshakespeare/input.txt"
+SHAKESPEARE_SHA256 = "86c4e6aa9db7c042ec79f339dcb96d42b0075e16b8fc2e86bf0ca57e2dc565ed"
+
+
+def load_corpus(name="play"):
+    """A text: "play" (bundled), "shakespeare" (fetched once, 1.1 MB) or the path of a UTF-8 file.
+
+    TINYGPT_DATA_DIR, if set, is where tinyshakespeare.txt is kept instead of the user's cache.
+    """
+    if name == "play":
+        path = archive.ASSETS / "play.txt"
+    elif name == "shakespeare":
+        path = _fetch_shakespeare()
+    else:
+        path = Path(name)
+        if not path.is_file():
+            raise FileNotFoundError(f"there is no corpus or file {str(name)!r}: use 'play', 'shakespeare' or the path of a text file")
+    try:
+        text = path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path} isn't UTF-8 text ({error.reason} at byte {error.start}): save it as UTF-8 first") from error
+    if not text.strip():
+        raise ValueError(f"{path} is empty: a corpus needs text")
+    return text
+
+
+def _fetch_shakespeare():
+    import pooch
+    import requests
+
+    folder = os.environ.get("TINYGPT_DATA_DIR") or pooch.os_cache("tinygpt")
+    path = Path(folder) / "tinyshakespeare.txt"
+    try:
+        # pooch checks the hash of a file that is there and fetches one that isn't.
+        return Path(pooch.retrieve(SHAKESPEARE_URL, f"sha256:{SHAKESPEARE_SHA256}", path.name, path.parent, progressbar=True))
+    except (requests.exceptions.RequestException, OSError, ValueError) as error:
+        raise ConnectionError(
+            f"Tiny Shakespeare isn't in {folder} and could not be fetched ({type(error).__name__}): go online once, or set "
+            'TINYGPT_DATA_DIR to a folder that holds tinyshakespeare.txt, or use load_corpus("play"), which is bundled'
+        ) from error
+
+
+def sha256(text):
+    """The SHA-256 of a text, by which a checkpoint names its corpus."""
+    return hashlib.sha256(text.encode("utf-8")).hexdigest()
+
+
+def split(sequence, fraction=0.9):
+    """The first part of a text or an array for training and the rest for validation."""
+    if not 0 < fraction < 1:
+        raise ValueError(f"fraction must lie between 0 and 1, got {fraction}")
+    cut = int(len(sequence) * fraction)
+    return sequence[:cut], sequence[cut:]
+
+
+def encode(encoding, text):
+    """The ids of a text as an array, <|endoftext|> as its one id."""
+    return np.array(encoding.encode(text, allowed_special="all"), dtype=np.int64)
+
+
+def batches(ids, batch_size, block_size, rng):
+    """Endlessly yield (inputs, targets), each (batch_size, block_size): random windows, targets one token later."""
+    ids = np.asarray(ids)
+    if ids.ndim != 1 or ids.dtype.kind not in "iu":
+        raise TypeError(f"batches are cut from one array of integer ids, got shape {ids.shape} of {ids.dtype}")
+    if len(ids) <= block_size:
+        raise ValueError(f"windows of {block_size} tokens and a next one need at least {block_size + 1} ids, got {len(ids)}")
+    offsets = np.arange(block_size)
+    while True:
+        windows = rng.integers(0, len(ids) - block_size, size=(batch_size, 1)) + offsets
+        yield ids[windows], ids[windows + 1]

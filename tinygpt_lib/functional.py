@@ -1,0 +1,276 @@
+"""The operations of a GPT, each fused: its forward in few passes over memory beside its derived backward.
+
+Shapes: B batch, T time, C channels, H heads, D = C / H head width, V vocabulary; `...` is any axes.
+"""
+
+import math
+
+import numpy as np
+
+from .tensor import as_tensor, record
+
+SQRT_2_OVER_PI = math.sqrt(2 / math.pi)  # a Python float, so that float32 stays float32
+
+
+def softmax(x, axis=-1):
+    """exp(x) / sum(exp(x)) along `axis`: same shape, every slice sums to 1; -inf becomes exactly 0."""
+    x = as_tensor(x)
+    y = x.data - x.data.max(axis=axis, keepdims=True)  # the largest becomes 0, so exp can't overflow
+    y = np.exp(y, out=y) if y.dtype.kind == "f" else np.exp(y).astype(np.float32)
+    y /= y.sum(axis=axis, keepdims=True)
+
+    def backward(g):
+        # dy_i/dx_j = y_i (1[i=j] - y_j), so dx = y (g - sum_i g_i y_i)
+        dx = g * y
+        dx -= y * dx.sum(axis=axis, keepdims=True)
+        return (dx,)
+
+    return record(y, (x,), backward)
+
+
+def log_softmax(x, axis=-1):
+    """log(softmax(x)) along `axis`, without the log of a number that was rounded to 0."""
+    x = as_tensor(x)
+    y = x.data - x.data.max(axis=axis, keepdims=True)
+    y = y if y.dtype.kind == "f" else y.astype(np.float32)
+    y -= np.log(np.exp(y).sum(axis=axis, keepdims=True))
+
+    def backward(g):
+        # dy_i/dx_j = 1[i=j] - softmax(x)_j
+        return (g - np.exp(y) * g.sum(axis=axis, keepdims=True),)
+
+    return record(y, (x,), backward)
+
+
+def cross_entropy(logits, targets):
+    """Mean of -log softmax(logits)[target]: logits (..., V), targets (...) ids; a scalar, in nats."""
+    logits = as_tensor(logits)
+    V = logits.shape[-1]
+    ids = _ids(targets, V, "targets")
+    if ids.shape != logits.shape[:-1]:
+        raise ValueError(f"targets must have the logits' shape without its last axis, {logits.shape[:-1]}, got {ids.shape}")
+    z, ids = logits.data.reshape(-1, V), ids.reshape(-1)
+    rows = np.arange(len(ids))
+    e = z - z.max(axis=-1, keepdims=True)
+    picked = e[rows, ids]
+    np.exp(e, out=e)
+    total = e.sum(axis=-1)
+    loss = np.mean(np.log(total) - picked, dtype=np.float64)
+
+    def backward(g):
+        # d loss / dz = (p - y) / N with p = softmax(z) and y the one-hot target
+        scale = g / len(ids)
+        dz = e * (scale / total)[:, None]
+        dz[rows, ids] -= scale
+        return (dz.reshape(logits.shape),)
+
+    return record(np.asarray(loss, dtype=z.dtype), (logits,), backward)
+
+
+def gelu(x):
+    """0.5 x (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3))), the form that GPT-2 uses (Hendrycks and Gimpel, 2016)."""
+    x = as_tensor(x)
+    a = x.data
+    t = a * a
+    t *= 0.044715 * SQRT_2_OVER_PI
+    t += SQRT_2_OVER_PI
+    t *= a
+    np.tanh(t, out=t)
+    y = t + 1
+    y *= a
+    y *= 0.5
+
+    def backward(g):
+        # dy/dx = 0.5 (1 + t) + 0.5 x (1 - t^2) sqrt(2/pi) (1 + 3 * 0.044715 x^2)
+        inner = a * a
+        inner *= 3 * 0.044715 * SQRT_2_OVER_PI
+        inner += SQRT_2_OVER_PI
+        inner *= a
+        slope = t * t
+        np.subtract(1, slope, out=slope)
+        slope *= inner
+        slope += t
+        slope += 1
+        slope *= 0.5
+        slope *= g
+        return (slope,)
+
+    return record(y, (x,), backward)
+
+
+def layer_norm(x, weight, bias, eps=1e-5):
+    """Each row of x (..., C) to mean 0 and variance 1 (biased), then times weight (C,) plus bias (C,).
+
+    Ba et al., 2016 (arXiv 1607.06450).
+    """
+    x, weight, bias = as_tensor(x), as_tensor(weight), as_tensor(bias)
+    C = x.shape[-1]
+    xhat = x.data - x.data.mean(axis=-1, keepdims=True)
+    variance = np.einsum("...c,...c->...", xhat, xhat)[..., None] / C
+    inv_std = 1 / np.sqrt(variance + eps)
+    xhat *= inv_std
+    y = xhat * weight.data
+    y += bias.data
+
+    def backward(g):
+        # Mean and variance move with x: dx is dxhat less its part along 1 and its part along xhat.
+        dx = g * weight.data
+        along_xhat = np.einsum("...c,...c->...", dx, xhat)[..., None] / C
+        dx -= dx.mean(axis=-1, keepdims=True)
+        dx -= xhat * along_xhat
+        dx *= inv_std
+        g, normed = g.reshape(-1, C), xhat.reshape(-1, C)
+        return dx, np.einsum("nc,nc->c", g, normed), g.sum(axis=0)
+
+    return record(y, (x, weight, bias), backward)
+
+
+def linear(x, weight, bias=None):
+    """x @ weight.T + bias: (..., C) to (..., O) with weight (O, C) and bias (O,)."""
+    x, weight = as_tensor(x), as_tensor(weight)
+    O, C = weight.shape
+    if x.shape[-1:] != (C,):
+        raise ValueError(f"linear with weight {weight.shape} needs x of shape (..., {C}), got {x.shape}")
+    rows = x.data.reshape(-1, C)  # one large product instead of B small ones
+    y = rows @ weight.data.T
+    parents = (x, weight)
+    if bias is not None:
+        parents += (as_tensor(bias),)
+        y += parents[-1].data
+
+    def backward(g):
+        g = g.reshape(-1, O)
+        dx = (g @ weight.data).reshape(x.shape) if x.requires_grad else None
+        grads = (dx, g.T @ rows)
+        return grads if bias is None else (*grads, g.sum(axis=0))
+
+    return record(y.reshape(*x.shape[:-1], O), parents, backward)
+
+
+def embedding(weight, ids):
+    """The rows of weight (V, C) at ids (...): (..., C)."""
+    weight = as_tensor(weight)
+    ids = _ids(ids, len(weight), "ids")
+
+    def backward(g):
+        # An id that occurs n times collects n gradients: sort by id, then add up each run.
+        flat, C = ids.reshape(-1), weight.shape[1]
+        order = np.argsort(flat, kind="stable")
+        used, starts = np.unique(flat[order], return_index=True)
+        dw = np.zeros_like(weight.data)
+        if len(flat):
+            dw[used] = np.add.reduceat(g.reshape(-1, C)[order], starts, axis=0)
+        return (dw,)
+
+    return record(weight.data[ids], (weight,), backward)
+
+
+def dropout(x, p, rng):
+    """Each element 0 with probability `p`, else divided by 1 - p, so that the mean stays (Srivastava et al., 2014)."""
+    x = as_tensor(x)
+    if p == 0:
+        return x
+    mask = _dropout_mask(x.shape, p, rng, x.dtype)
+    return record(x.data * mask, (x,), lambda g: (g * mask,))
+
+
+def causal_attention(q, k, v, p=0.0, rng=None):
+    """softmax(q k^T / sqrt(D), the future masked) v: q (..., Tq, D), k and v (..., Tk, D) to (..., Tq, D).
+
+    The last query stands at the last key's position, so Tq < Tk continues a text whose past is
+    cached. `p` is the dropout of the weights. Vaswani et al., 2017 (arXiv 1706.03762), section 3.2.
+    """
+    q, k, v = as_tensor(q), as_tensor(k), as_tensor(v)
+    if q.shape[-1] != k.shape[-1] or k.shape != v.shape or q.shape[:-2] != k.shape[:-2] or q.shape[-2] > k.shape[-2]:
+        raise ValueError(f"attention needs q (..., Tq, D), k and v (..., Tk, D), Tq <= Tk, got {q.shape}, {k.shape}, {v.shape}")
+    out = np.empty_like(q.data)
+    saved = _attend(q.data, k.data, v.data, out, p, rng)
+
+    def backward(g):
+        dq, dk, dv = (np.empty_like(t.data) for t in (q, k, v))
+        _attend_backward(g, q.data, k.data, v.data, *saved, dq, dk, dv)
+        return dq, dk, dv
+
+    return record(out, (q, k, v), backward)
+
+
+def causal_self_attention(qkv, n_head, p=0.0, rng=None):
+    """`causal_attention` of n_head heads on queries, keys and values side by side: (B, T, 3C) to (B, T, C)."""
+    qkv = as_tensor(qkv)
+    B, T, C3 = qkv.shape
+    q, k, v = split_heads(qkv.data, n_head)
+    out = np.empty((B, T, C3 // 3), dtype=qkv.dtype)
+    saved = _attend(q, k, v, _heads_first(out, n_head), p, rng)
+
+    def backward(g):
+        dqkv = np.empty_like(qkv.data)  # the three gradients are written into their places
+        _attend_backward(_heads_first(g, n_head), q, k, v, *saved, *split_heads(dqkv, n_head))
+        return (dqkv,)
+
+    return record(out, (qkv,), backward)
+
+
+def attend_to_past(q, k, v):
+    """`causal_self_attention` of arrays q (B, H, Tq, D), k and v (B, H, Tk, D), not differentiable: (B, Tq, C)."""
+    B, H, Tq, D = q.shape
+    out = np.empty((B, Tq, H * D), dtype=q.dtype)
+    _attend(q, k, v, _heads_first(out, H), 0.0, None)
+    return record(out, (), None)
+
+
+def split_heads(qkv, n_head):
+    """Views of queries, keys and values, each (B, H, T, D), in an array (B, T, 3C)."""
+    return tuple(_heads_first(part, n_head) for part in np.split(qkv, 3, axis=-1))
+
+
+def _heads_first(x, n_head):
+    B, T, C = x.shape
+    return x.reshape(B, T, n_head, C // n_head).transpose(0, 2, 1, 3)  # (B, T, C) -> (B, H, T, D)
+
+
+def _attend(q, k, v, out, p, rng):
+    """Write the attention's result into `out`; return what its backward needs."""
+    (Tq, D), Tk = q.shape[-2:], k.shape[-2]
+    weights = (q * (1 / math.sqrt(D))) @ k.swapaxes(-1, -2)  # scaling q passes over less than scaling the scores
+    if Tq > 1:  # a single query stands at the end and sees every key
+        weights += np.triu(np.full((Tq, Tk), -np.inf, dtype=weights.dtype), k=Tk - Tq + 1)
+    weights -= weights.max(axis=-1, keepdims=True)
+    np.exp(weights, out=weights)
+    weights /= weights.sum(axis=-1, keepdims=True)
+    mask = _dropout_mask(weights.shape, p, rng, weights.dtype) if p else None
+    np.matmul(weights if mask is None else weights * mask, v, out=out)
+    return weights, mask
+
+
+def _attend_backward(g, q, k, v, weights, mask, dq, dk, dv):
+    """Write the gradients of queries, keys and values into dq, dk and dv, given that of the result."""
+    scale = 1 / math.sqrt(q.shape[-1])
+    dropped = weights if mask is None else weights * mask
+    np.matmul(dropped.swapaxes(-1, -2), g, out=dv)  # out = weights v
+    dscores = g @ v.swapaxes(-1, -2)
+    if mask is not None:
+        dscores *= mask
+    # softmax's Jacobian, as above: dscores = weights (dw - sum_j dw_j weights_j)
+    dscores *= weights
+    dscores -= weights * dscores.sum(axis=-1, keepdims=True)
+    dscores *= scale
+    np.matmul(dscores, k, out=dq)
+    np.matmul(dscores.swapaxes(-1, -2), q, out=dk)
+
+
+def _dropout_mask(shape, p, rng, dtype):
+    # Sixteen random bits an element decide; whole random floats would cost four times as much.
+    keep = round((1 - p) * 65536)
+    bits = np.frombuffer(rng.bytes(2 * math.prod(shape)), dtype=np.uint16).reshape(shape)
+    return (bits < keep) * np.asarray(65536 / keep, dtype=dtype)
+
+
+def _ids(ids, count, name):
+    """`ids` as an integer array, each in [0, count)."""
+    ids = as_tensor(ids).data
+    if ids.dtype.kind not in "iu":
+        raise TypeError(f"{name} must be integers, got {ids.dtype}")
+    if ids.size and not (0 <= ids.min() and ids.max() < count):
+        bad = ids.min() if ids.min() < 0 else ids.max()
+        raise ValueError(f"{name} must be ids from 0 to {count - 1}, got {bad}: is this another model's tokenizer?")
+    return ids

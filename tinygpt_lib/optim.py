@@ -1,0 +1,84 @@
+"""AdamW, the clipping of gradients, and the learning rate's schedule."""
+
+import math
+
+import numpy as np
+
+
+class AdamW:
+    """Adam with decoupled weight decay (Loshchilov and Hutter, 2019, arXiv 1711.05101, algorithm 2).
+
+    groups: a list of parameters, or of dicts {"params": [...], "weight_decay": 0.1}, as in PyTorch.
+    lr may be set before each step.
+    """
+
+    def __init__(self, groups, lr=1e-3, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.01):
+        if not 0 <= lr or not all(0 <= beta < 1 for beta in betas) or eps < 0 or weight_decay < 0:
+            raise ValueError(f"AdamW needs lr, eps and weight_decay of at least 0 and betas in [0, 1), got {lr}, {eps}, {weight_decay}, {betas}")
+        groups = list(groups)
+        if not groups:
+            raise ValueError("AdamW got no parameters: pass model.parameters()")
+        if not isinstance(groups[0], dict):
+            groups = [{"params": groups}]
+        self.lr, self.betas, self.eps, self.t = lr, betas, eps, 0
+        self.params = [p for group in groups for p in group["params"]]
+        self.decays = [group.get("weight_decay", weight_decay) for group in groups for _ in group["params"]]
+        self.m = [np.zeros_like(p.data) for p in self.params]  # running mean of the gradient
+        self.v = [np.zeros_like(p.data) for p in self.params]  # and of its square
+
+    def step(self):
+        """Move every parameter that has a gradient."""
+        self.t += 1
+        (b1, b2), lr = self.betas, self.lr
+        rate = lr / (1 - b1**self.t)  # both running means start at 0 and are too small by these factors
+        v_scale = 1 / math.sqrt(1 - b2**self.t)
+        for p, m, v, decay in zip(self.params, self.m, self.v, self.decays, strict=True):
+            if p.grad is None:
+                continue
+            # m += (1 - b1) (g - m), v += (1 - b2) (g^2 - v), p -= lr decay p + rate m / (sqrt(v) v_scale + eps)
+            change = p.grad - m
+            change *= 1 - b1
+            m += change
+            np.multiply(p.grad, p.grad, out=change)
+            change -= v
+            change *= 1 - b2
+            v += change
+            np.sqrt(v, out=change)
+            change *= v_scale
+            change += self.eps
+            np.divide(m, change, out=change)
+            change *= rate
+            if decay:
+                p.data *= 1 - lr * decay
+            p.data -= change
+
+    def zero_grad(self):
+        """Forget the gradients."""
+        for p in self.params:
+            p.grad = None
+
+
+def clip_grad_norm(parameters, max_norm):
+    """Scale all gradients down together so that their joint length is at most max_norm; returns it as it was.
+
+    Pascanu et al., 2013 (arXiv 1211.5063).
+    """
+    if not max_norm > 0:
+        raise ValueError(f"max_norm must be positive, got {max_norm}")
+    grads = [p.grad for p in parameters if p.grad is not None]
+    norm = math.sqrt(sum(float(np.vdot(g, g)) for g in grads))
+    if norm > max_norm:
+        for g in grads:
+            g *= max_norm / (norm + 1e-6)
+    return norm
+
+
+def warmup_cosine(step, lr, warmup_steps, total_steps, min_lr=0.0):
+    """The learning rate of `step` (from 0): up in a line to lr, then down a half cosine to min_lr at total_steps.
+
+    Loshchilov and Hutter, 2017 (arXiv 1608.03983), with warm-up.
+    """
+    if step < warmup_steps:
+        return lr * (step + 1) / warmup_steps
+    progress = min((step - warmup_steps) / max(total_steps - warmup_steps, 1), 1)
+    return min_lr + (lr - min_lr) * 0.5 * (1 + math.cos(math.pi * progress))

@@ -1,0 +1,294 @@
+"""From logits to a token: pure functions on arrays (V,) or (B, V), in float64, their input left as it is.
+
+A filter returns logits in which the tokens that it cuts are -inf. Their order is fixed: repetition
+penalty, temperature, top-k, top-p, min-p, typical-p; what is left is renormalised and drawn from.
+"""
+
+import math
+from dataclasses import dataclass, fields
+from functools import cached_property
+from numbers import Integral, Real
+
+import numpy as np
+
+TOLERANCE = 1e-7  # so that a mass of 0.7 isn't missed because .4 + .3 was rounded down
+
+
+@dataclass(frozen=True)
+class SamplingSettings:
+    """How to choose the next token; the defaults leave the model's distribution as it is."""
+
+    temperature: float = 1.0
+    top_k: int | None = None
+    top_p: float = 1.0
+    min_p: float = 0.0
+    typical_p: float = 1.0
+    repetition_penalty: float = 1.0
+
+    def __post_init__(self):
+        for field in fields(self):
+            _CHECKS[field.name](getattr(self, field.name))
+
+
+# ---- the filters
+
+
+def temperature(logits, value):
+    """Logits divided by `value`: below 1 the likely become likelier; 0 is greedy, all mass on the largest."""
+    _check_temperature(value)
+    x = _logits(logits)
+    if value == 0:
+        first = np.arange(x.shape[-1]) == x.argmax(axis=-1)[..., None]
+        return np.where(first, 0.0, -np.inf)
+    with np.errstate(over="ignore"):
+        largest = x.max(axis=-1, keepdims=True)
+        if np.isfinite(largest / value).all():
+            return x / value
+        return (x - largest) / value  # the same distribution, and 0 can't overflow
+
+
+def top_k(logits, k):
+    """Keep the k largest logits; of equal ones those with the lower ids. None or 0 keeps all."""
+    _check_top_k(k)
+    x = _logits(logits)
+    V = x.shape[-1]
+    if not k or k >= V:
+        return x
+    threshold = np.partition(x, V - k, axis=-1)[..., V - k, None]
+    above, equal = x > threshold, x == threshold
+    room = k - above.sum(axis=-1, keepdims=True)
+    keep = above | (equal & (equal.cumsum(axis=-1) <= room))
+    return np.where(keep, x, -np.inf)
+
+
+def top_p(logits, p):
+    """Keep the fewest most likely tokens whose mass reaches p (Holtzman et al., 2020, arXiv 1904.09751).
+
+    The token that crosses p is kept, and at least one always is. 1 keeps all.
+    """
+    _check_fraction("top_p", p)
+    x = _logits(logits)
+    if p == 1:
+        return x
+    probs = softmax(x)
+    return _keep_until(x, probs, order_by=-probs, mass=p)
+
+
+def min_p(logits, p):
+    """Keep tokens at least p times as likely as the likeliest (Nguyen et al., 2024, arXiv 2407.01082). 0 keeps all."""
+    _check_fraction("min_p", p)
+    x = _logits(logits)
+    if p == 0:
+        return x
+    probs = softmax(x)
+    return np.where(probs >= p * probs.max(axis=-1, keepdims=True) * (1 - TOLERANCE), x, -np.inf)
+
+
+def typical_p(logits, p):
+    """Keep the tokens whose surprise is nearest to the entropy until their mass reaches p. 1 keeps all.
+
+    Meister et al., 2023 (arXiv 2202.00666).
+    """
+    _check_typical_p(p)
+    x = _logits(logits)
+    if p == 1:
+        return x
+    probs = softmax(x)
+    surprise = -np.log(np.where(probs > 0, probs, 1))
+    distance = np.abs(surprise - (probs * surprise).sum(axis=-1, keepdims=True))
+    return _keep_until(x, probs, order_by=np.where(probs > 0, distance, np.inf), mass=p)
+
+
+def repetition_penalty(logits, seen, penalty):
+    """Make tokens of `seen` less likely: positive logits divided by penalty, negative multiplied, each token once.
+
+    seen: ids (T,) or, for logits (B, V), (B, T). Keskar et al., 2019 (arXiv 1909.05858), section 4.1.
+    """
+    _check_penalty(penalty)
+    x = _logits(logits)
+    seen = np.asarray(seen, dtype=np.int64)
+    if not seen.size:
+        return x
+    if not (0 <= seen.min() and seen.max() < x.shape[-1]):
+        raise ValueError(f"seen must hold ids from 0 to {x.shape[-1] - 1}, got {seen.min()} to {seen.max()}")
+    marked = np.zeros(x.shape, dtype=bool)
+    np.put_along_axis(marked, seen, True, axis=-1)
+    return np.where(marked, np.where(x > 0, x / penalty, x * penalty), x)
+
+
+def _keep_until(x, probs, order_by, mass):
+    """Cut all but the first tokens in rising `order_by` whose probabilities add up to `mass`."""
+    order = np.argsort(order_by, axis=-1, kind="stable")
+    total = np.take_along_axis(probs, order, axis=-1).cumsum(axis=-1)
+    # A token stays if the mass before it falls short; the first has nothing before it.
+    short = np.concatenate([np.ones_like(total[..., :1], dtype=bool), total[..., :-1] < mass - TOLERANCE], axis=-1)
+    keep = np.zeros(x.shape, dtype=bool)
+    np.put_along_axis(keep, order, short, axis=-1)
+    return np.where(keep, x, -np.inf)
+
+
+# ---- probabilities and the draw
+
+
+def softmax(logits):
+    """Probabilities of logits, in float64; -inf gives exactly 0."""
+    x = np.asarray(logits, dtype=np.float64)
+    e = np.exp(x - x.max(axis=-1, keepdims=True))
+    return e / e.sum(axis=-1, keepdims=True)
+
+
+def draw(probs, rng):
+    """A token id for each row of probs, never one of probability 0, by one uniform number a row.
+
+    It is the first whose cumulative probability exceeds the number, scaled by the row's total: so
+    the same numbers give two settings the same luck. An int for (V,), an array (B,) for (B, V).
+    """
+    probs = np.asarray(probs, dtype=np.float64)
+    if probs.ndim not in (1, 2) or not np.isfinite(probs).all() or (probs < 0).any() or not (probs.sum(axis=-1) > 0).all():
+        raise ValueError("draw needs probabilities (V,) or (B, V), finite, not negative, and not all 0 in a row")
+    if probs.ndim == 2:
+        return np.array([_invert(row, u) for row, u in zip(probs, rng.random(len(probs)), strict=True)])
+    return _invert(probs, rng.random())
+
+
+def _invert(row, u):
+    total = row.cumsum()
+    index = np.searchsorted(total, u * total[-1], side="right")
+    return int(min(index, np.searchsorted(total, total[-1])))  # u * total may round up to the total
+
+
+# ---- all of it
+
+
+def stages(logits, settings, seen=()):
+    """Yield (name, logits) after each setting that is on, in their order. seen: ids of the text so far."""
+    x = _logits(logits)
+    if settings.repetition_penalty != 1:
+        yield "repetition_penalty", (x := repetition_penalty(x, seen, settings.repetition_penalty))
+    if settings.temperature != 1:
+        yield "temperature", (x := temperature(x, settings.temperature))
+    for filter_, value, off in (
+        (top_k, settings.top_k or 0, 0),
+        (top_p, settings.top_p, 1),
+        (min_p, settings.min_p, 0),
+        (typical_p, settings.typical_p, 1),
+    ):
+        if value != off:
+            yield filter_.__name__, (x := filter_(x, value))
+
+
+def sample(logits, settings, rng, seen=()):
+    """The next token's id, drawn under `settings`: an int for logits (V,), an array (B,) for (B, V)."""
+    return draw(trace(logits, settings, seen).final, rng)
+
+
+@dataclass(frozen=True, eq=False)
+class Trace:
+    """What each setting did to one distribution. Probabilities have the logits' shape, (V,) or (B, V)."""
+
+    logits: np.ndarray
+    settings: SamplingSettings
+    seen: np.ndarray | tuple = ()
+
+    @cached_property
+    def _stages(self):
+        return dict(stages(self.logits, self.settings, self.seen))
+
+    @cached_property
+    def raw(self):
+        """The model's own probabilities."""
+        return softmax(_logits(self.logits))
+
+    @cached_property
+    def scaled(self):
+        """Probabilities after repetition penalty and temperature, before any filter."""
+        last = [x for name, x in self._stages.items() if name in ("repetition_penalty", "temperature")]
+        return softmax(last[-1]) if last else self.raw
+
+    @cached_property
+    def kept(self):
+        """For each filter that is on, in order: True for the tokens that are left after it."""
+        off = ("repetition_penalty", "temperature")
+        return {name: np.isfinite(x) for name, x in self._stages.items() if name not in off}
+
+    @cached_property
+    def final(self):
+        """The probabilities that are drawn from."""
+        return softmax(list(self._stages.values())[-1]) if self._stages else self.raw
+
+    @cached_property
+    def order(self):
+        """Ids from the likeliest to the least likely by the model's own probabilities, equal ones by id."""
+        return np.argsort(-self.raw, axis=-1, kind="stable")
+
+    @cached_property
+    def entropy(self):
+        """Of the final distribution, in bits."""
+        p = self.final
+        return -(p * np.log2(np.where(p > 0, p, 1))).sum(axis=-1) + 0.0
+
+    @property
+    def effective_choices(self):
+        """2 ** entropy: as many equally likely tokens would be as uncertain."""
+        return 2**self.entropy
+
+    @cached_property
+    def kept_mass(self):
+        """How much of the probability before the filters belongs to the tokens that are left."""
+        return np.where(self.final > 0, self.scaled, 0).sum(axis=-1)
+
+
+def trace(logits, settings, seen=()):
+    """A Trace of `settings` on logits (V,) or (B, V); each stage is computed when it is asked for."""
+    if not isinstance(settings, SamplingSettings):
+        raise TypeError(f"trace needs SamplingSettings, got {type(settings).__name__}")
+    return Trace(_logits(logits), settings, seen)
+
+
+# ---- what is refused
+
+
+def _logits(logits):
+    x = np.asarray(logits, dtype=np.float64)
+    if x.ndim not in (1, 2) or not x.size:
+        raise ValueError(f"logits must have shape (vocab,) or (batch, vocab), got {x.shape}")
+    largest = x.max(axis=-1)  # NaN if any is
+    if not np.isfinite(largest).all():
+        raise ValueError("logits must not hold NaN or +inf, and not be all -inf")
+    return x
+
+
+def _number(name, value, valid, rule):
+    if isinstance(value, bool) or not isinstance(value, Real) or not valid(value):
+        raise ValueError(f"{name} must be {rule}, got {value!r}")
+
+
+def _check_temperature(value):
+    _number("temperature", value, lambda t: 0 <= t < math.inf, "a number of at least 0")
+
+
+def _check_top_k(value):
+    if value is not None and (isinstance(value, bool) or not isinstance(value, Integral) or value < 0):
+        raise ValueError(f"top_k must be a whole number of at least 0, or None, got {value!r}")
+
+
+def _check_fraction(name, value):
+    _number(name, value, lambda p: 0 <= p <= 1, "between 0 and 1")
+
+
+def _check_typical_p(value):
+    _number("typical_p", value, lambda p: 0 < p <= 1, "above 0 and at most 1")
+
+
+def _check_penalty(value):
+    _number("repetition_penalty", value, lambda r: 0 < r < math.inf, "a positive number")
+
+
+_CHECKS = {
+    "temperature": _check_temperature,
+    "top_k": _check_top_k,
+    "top_p": lambda value: _check_fraction("top_p", value),
+    "min_p": lambda value: _check_fraction("min_p", value),
+    "typical_p": _check_typical_p,
+    "repetition_penalty": _check_penalty,
+}

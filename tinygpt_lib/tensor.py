@@ -1,0 +1,361 @@
+"""Tensor: a NumPy array that remembers how it was made, so that it can be differentiated."""
+
+from contextlib import contextmanager
+from contextvars import ContextVar
+
+import numpy as np
+
+_grad_enabled = ContextVar("grad_enabled", default=True)
+
+
+@contextmanager
+def no_grad():
+    """Within this context, or a function decorated with it, operations remember nothing."""
+    token = _grad_enabled.set(False)
+    try:
+        yield
+    finally:
+        _grad_enabled.reset(token)
+
+
+def record(data, parents, backward):
+    """The Tensor of an operation's result `data`, remembering its `parents` and how to go back.
+
+    `backward(g)` takes the gradient of the result, an array of its shape, and returns one gradient
+    for each parent, or None where a parent needs none: a new array, a view, or `g` itself, but
+    never an array that it keeps.
+    """
+    out = Tensor.__new__(Tensor)
+    out.data, out.grad = data, None
+    out.requires_grad = _grad_enabled.get() and any(parent.requires_grad for parent in parents)
+    out._parents, out._backward = (parents, backward) if out.requires_grad else ((), None)
+    return out
+
+
+def as_tensor(value):
+    """`value` itself if it is a Tensor, else a Tensor of it."""
+    return value if isinstance(value, Tensor) else Tensor(value)
+
+
+def unbroadcast(grad, shape):
+    """Sum `grad` over the axes along which an array of `shape` was broadcast: the copies share it."""
+    if grad.shape == shape:
+        return grad
+    extra = grad.ndim - len(shape)
+    stretched = tuple(extra + i for i, n in enumerate(shape) if n == 1 and grad.shape[extra + i] != 1)
+    return grad.sum(axis=(*range(extra), *stretched)).reshape(shape)
+
+
+def topological_order(root):
+    """Every Tensor that `root` was made from and that has a gradient, each after its parents.
+
+    Iterative: a chain of ten thousand operations would exhaust Python's stack.
+    """
+    order, seen, stack = [], set(), [(root, False)]
+    while stack:
+        node, parents_done = stack.pop()
+        if parents_done:
+            order.append(node)
+        elif id(node) not in seen:
+            seen.add(id(node))
+            stack.append((node, True))
+            stack.extend((parent, False) for parent in node._parents if parent.requires_grad)
+    return order
+
+
+def _used_up(_):
+    raise RuntimeError("this graph was already walked back by backward(), which frees it: compute the loss again")
+
+
+class Tensor:
+    """An array with a gradient.
+
+    data: numbers, nested lists, an array (copied) or a Tensor. Integers stay integers; everything
+    else becomes float32 unless `dtype` says otherwise (np.float64 for gradient checks).
+    """
+
+    __slots__ = ("data", "grad", "requires_grad", "_parents", "_backward")
+    __array_ufunc__ = None  # array * tensor then asks the Tensor, not NumPy
+
+    def __init__(self, data, requires_grad=False, dtype=None):
+        array = _numeric_array(data)
+        if dtype is None:
+            dtype = np.int64 if array.dtype.kind in "iu" else np.float32
+        self.data = array.astype(dtype)
+        if requires_grad and self.data.dtype.kind != "f":
+            raise TypeError(f"only floats can have gradients, this Tensor holds {self.data.dtype}: pass dtype=np.float32")
+        self.grad, self.requires_grad = None, bool(requires_grad)
+        self._parents, self._backward = (), None
+
+    # ---- looking at it
+
+    @property
+    def shape(self):
+        return self.data.shape
+
+    @property
+    def ndim(self):
+        return self.data.ndim
+
+    @property
+    def size(self):
+        return self.data.size
+
+    @property
+    def dtype(self):
+        return self.data.dtype
+
+    def __len__(self):
+        return len(self.data)
+
+    def __array__(self, dtype=None, copy=None):
+        return np.array(self.data, dtype=dtype, copy=copy)
+
+    def __repr__(self):
+        body = np.array2string(self.data, precision=4, separator=", ", prefix="Tensor(")
+        return f"Tensor({body}{', requires_grad=True' if self.requires_grad else ''})"
+
+    def item(self):
+        """The value of a Tensor of one element, as a Python number."""
+        if self.size != 1:
+            raise ValueError(f"item() needs a Tensor of one element, got shape {self.shape}")
+        return self.data.item()
+
+    def numpy(self):
+        """The array itself, not a copy."""
+        return self.data
+
+    def detach(self):
+        """The same array as a Tensor that remembers nothing."""
+        return record(self.data, (), None)
+
+    # ---- walking back
+
+    def backward(self, gradient=None):
+        """Add to `.grad` of every leaf the gradient of this Tensor, a scalar unless `gradient` is given.
+
+        The graph is freed on the way, as in PyTorch: a second call on it is an error.
+        """
+        if not self.requires_grad:
+            raise ValueError("backward() needs a Tensor made from others with requires_grad=True, and outside no_grad()")
+        if gradient is None:
+            if self.size != 1:
+                raise ValueError(f"backward() starts from a scalar, got shape {self.shape}: call .sum() or .mean() first")
+            gradient = np.ones_like(self.data)
+        gradient = np.array(gradient, dtype=self.dtype)
+        if gradient.shape != self.shape:
+            raise ValueError(f"the gradient must have the Tensor's shape {self.shape}, got {gradient.shape}")
+        order, grads = topological_order(self), {id(self): gradient}
+        while order:
+            node = order.pop()
+            g = grads.pop(id(node), None)
+            if g is None:
+                continue
+            if node._backward is None:
+                node._accumulate(g)
+                continue
+            pieces = zip(node._parents, node._backward(g), strict=True)
+            for parent, piece in pieces:
+                if piece is not None and parent.requires_grad:
+                    piece = piece.astype(parent.dtype, copy=False)
+                    _add_gradient(grads, id(parent), piece, fresh=piece is not g and piece.base is None)
+            node._parents, node._backward = (), _used_up  # what the closure held can be freed now
+
+    def _accumulate(self, g):
+        # Copied because another Tensor may hold the same array as its gradient.
+        if self.grad is None:
+            self.grad = g.copy()
+        else:
+            self.grad += g
+
+    # ---- arithmetic
+
+    def __add__(self, other):
+        a, b = _operands(self, other)
+        return record(a.data + b.data, (a, b), lambda g: (unbroadcast(g, a.shape), unbroadcast(g, b.shape)))
+
+    def __mul__(self, other):
+        a, b = _operands(self, other)
+
+        def backward(g):
+            return (
+                unbroadcast(g * b.data, a.shape) if a.requires_grad else None,
+                unbroadcast(g * a.data, b.shape) if b.requires_grad else None,
+            )
+
+        return record(a.data * b.data, (a, b), backward)
+
+    def __truediv__(self, other):
+        a, b = _operands(self, other, fractions=True)
+
+        def backward(g):
+            da = g / b.data
+            return (
+                unbroadcast(da, a.shape),
+                unbroadcast(-da * (a.data / b.data), b.shape) if b.requires_grad else None,
+            )
+
+        return record(a.data / b.data, (a, b), backward)
+
+    def __pow__(self, exponent):
+        if not np.isscalar(exponent) or isinstance(exponent, str):
+            raise TypeError(f"the exponent must be a number, got {type(exponent).__name__}")
+        exponent = exponent.item() if isinstance(exponent, np.generic) else exponent
+        a = self if isinstance(exponent, int) and exponent >= 0 else _as_float(self)
+        return record(a.data**exponent, (a,), lambda g: (g * (exponent * a.data ** (exponent - 1)),))
+
+    def __matmul__(self, other):
+        a, b = _operands(self, other)
+        if a.ndim < 2 or b.ndim < 2 or a.shape[-1] != b.shape[-2]:
+            raise ValueError(f"@ needs shapes (..., n, k) and (..., k, m), got {a.shape} and {b.shape}")
+
+        def backward(g):
+            return (
+                unbroadcast(g @ b.data.swapaxes(-1, -2), a.shape) if a.requires_grad else None,
+                unbroadcast(a.data.swapaxes(-1, -2) @ g, b.shape) if b.requires_grad else None,
+            )
+
+        return record(a.data @ b.data, (a, b), backward)
+
+    def __neg__(self):
+        return self * -1
+
+    def __sub__(self, other):
+        return self + -_operands(self, other)[1]
+
+    def __rsub__(self, other):
+        return -self + other
+
+    def __rtruediv__(self, other):
+        return _operands(self, other)[1] / self
+
+    def __rmatmul__(self, other):
+        return _operands(self, other)[1] @ self
+
+    __radd__, __rmul__ = __add__, __mul__
+
+    # ---- functions of each element
+
+    def exp(self):
+        a = _as_float(self)
+        y = np.exp(a.data)
+        return record(y, (a,), lambda g: (g * y,))
+
+    def log(self):
+        a = _as_float(self)
+        return record(np.log(a.data), (a,), lambda g: (g / a.data,))
+
+    def sqrt(self):
+        a = _as_float(self)
+        y = np.sqrt(a.data)
+        return record(y, (a,), lambda g: (g / (2 * y),))
+
+    def tanh(self):
+        a = _as_float(self)
+        y = np.tanh(a.data)
+        return record(y, (a,), lambda g: (g * (1 - y * y),))
+
+    # ---- reductions
+
+    def sum(self, axis=None, keepdims=False):
+        a = self
+
+        def backward(g):
+            return (np.broadcast_to(_restore_axes(g, axis, keepdims, a.ndim), a.shape),)
+
+        return record(np.asarray(a.data.sum(axis=axis, keepdims=keepdims)), (a,), backward)
+
+    def mean(self, axis=None, keepdims=False):
+        total = _as_float(self).sum(axis=axis, keepdims=keepdims)
+        return total * (total.size / max(self.size, 1))
+
+    def max(self, axis=None, keepdims=False):
+        """The largest element; equal ones share the gradient."""
+        a = self
+        y = np.asarray(a.data.max(axis=axis, keepdims=keepdims))
+
+        def backward(g):
+            largest = a.data == _restore_axes(y, axis, keepdims, a.ndim)
+            share = _restore_axes(g, axis, keepdims, a.ndim) / largest.sum(axis=axis, keepdims=True, dtype=a.dtype)
+            return (largest * share,)
+
+        return record(y, (a,), backward)
+
+    # ---- shape
+
+    def reshape(self, *shape):
+        shape = shape[0] if len(shape) == 1 and not np.isscalar(shape[0]) else shape
+        a = self
+        return record(a.data.reshape(shape), (a,), lambda g: (g.reshape(a.shape),))
+
+    def transpose(self, axis0, axis1):
+        """Swap two axes, as PyTorch's transpose does; `permute` takes a whole order."""
+        return record(self.data.swapaxes(axis0, axis1), (self,), lambda g: (g.swapaxes(axis0, axis1),))
+
+    def permute(self, *axes):
+        """The axes in a new order: (B, T, H, D).permute(0, 2, 1, 3) is (B, H, T, D)."""
+        return record(self.data.transpose(axes), (self,), lambda g: (g.transpose(np.argsort(np.array(axes) % g.ndim)),))
+
+    @property
+    def T(self):
+        return self.permute(*reversed(range(self.ndim)))
+
+    def __getitem__(self, index):
+        a = self
+        parts = index if isinstance(index, tuple) else (index,)
+        index = tuple(part.data if isinstance(part, Tensor) else part for part in parts)
+
+        def backward(g):
+            full = np.zeros_like(a.data)
+            np.add.at(full, index, g)  # not full[index] = g: a repeated index collects every gradient
+            return (full,)
+
+        return record(np.asarray(a.data[index]), (a,), backward)
+
+
+def _numeric_array(data):
+    if isinstance(data, Tensor):
+        return data.data
+    try:
+        array = np.asarray(data)
+    except ValueError as error:
+        raise ValueError("the rows of a Tensor must have equal lengths: pad or cut them first") from error
+    if array.dtype.kind not in "iufb":
+        raise TypeError(f"a Tensor holds numbers, got {type(data).__name__} of {array.dtype}")
+    return array
+
+
+def _as_float(tensor):
+    return tensor if tensor.dtype.kind == "f" else Tensor(tensor.data, dtype=np.float32)
+
+
+def _operands(a, b, fractions=False):
+    """Two operands as Tensors; integers and what isn't a Tensor take the type of the float Tensor."""
+    if not isinstance(b, Tensor):
+        array = _numeric_array(b)
+        b = Tensor(array, dtype=a.dtype if a.dtype.kind == "f" else None)
+    if a.dtype != b.dtype and "f" in a.dtype.kind + b.dtype.kind:
+        a = a if a.dtype.kind == "f" else Tensor(a.data, dtype=b.dtype)
+        b = b if b.dtype.kind == "f" else Tensor(b.data, dtype=a.dtype)
+    if fractions:
+        a, b = _as_float(a), _as_float(b)
+    return a, b
+
+
+def _restore_axes(array, axis, keepdims, ndim):
+    """Put the axes that a reduction removed back, with length 1."""
+    if keepdims:
+        return array
+    axes = range(ndim) if axis is None else (axis if isinstance(axis, tuple) else (axis,))
+    return np.expand_dims(array, tuple(axes))
+
+
+def _add_gradient(grads, key, piece, fresh):
+    """Add `piece` to grads[key]; in place where `piece` is a fresh array that nobody else holds."""
+    if key not in grads:
+        grads[key] = piece
+    elif fresh:
+        piece += grads[key]
+        grads[key] = piece
+    else:
+        grads[key] = grads[key] + piece
