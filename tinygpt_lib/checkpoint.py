@@ -1,0 +1,162 @@
+"""Models on disk: our .npz checkpoints, and GPT-2's form as Hugging Face's transformers keeps it."""
+
+import dataclasses
+import json
+import platform
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from . import archive
+from .gpt import GPT, GPTConfig
+from .tokenizer import pack_encoding, unpack_encoding
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """What a checkpoint holds: weights by name, and how they came about."""
+
+    weights: dict
+    config: GPTConfig
+    encoding: object  # a tiktoken.Encoding, or None
+    history: list  # a dict for each evaluation: step, train_loss, val_loss, ...
+    info: dict  # corpus, its hash, seed, steps, wall time, versions
+    extra: dict  # other entries under meta/, such as the state of a training run
+
+
+def save_checkpoint(path, model, *, encoding=None, history=(), info=None, dtype=np.float16, extra=None):
+    """Write the model, its configuration and encoding (default: its own) to an .npz file.
+
+    dtype: of the weights on disk; float16 halves the file and moves logits by about 0.001.
+    """
+    encoding = model.encoding if encoding is None else encoding
+    entries = {name: array.astype(dtype) for name, array in model.state_dict().items()}
+    entries |= {
+        archive.CONFIG: archive.pack(dataclasses.asdict(model.config)),
+        archive.HISTORY: archive.pack(list(history)),
+        archive.INFO: archive.pack({**(info or {}), "numpy": np.__version__, "python": platform.python_version()}),
+        **(extra or {}),
+    }
+    if encoding is not None:
+        entries[archive.ENCODING] = pack_encoding(encoding)
+    archive.write(path, entries)
+
+
+def read_checkpoint(source):
+    """A Checkpoint from a shipped name ("play") or a path, refused as a whole if it is damaged."""
+    path = checkpoint_path(source)
+    entries = archive.read(path)
+    if archive.CONFIG not in entries:
+        raise ValueError(f"{path} holds no configuration: build GPT(GPTConfig(...)) and call load_state_dict instead")
+    config = archive.unpack(entries[archive.CONFIG])
+    known = {archive.CONFIG, archive.ENCODING, archive.HISTORY, archive.INFO, archive.HASH}
+    return Checkpoint(
+        weights=archive.without_meta(entries),
+        config=GPTConfig(**config),
+        encoding=unpack_encoding(entries[archive.ENCODING]) if archive.ENCODING in entries else None,
+        history=archive.unpack(entries[archive.HISTORY]) if archive.HISTORY in entries else [],
+        info=archive.unpack(entries[archive.INFO]) if archive.INFO in entries else {},
+        extra={name: entries[name] for name in entries.keys() - known if name.startswith(archive.META)},
+    )
+
+
+def checkpoint_path(source):
+    """The file of a shipped model's name or a path; a folder of GPT-2's form is none."""
+    if source in archive.SHIPPED:
+        return archive.asset(source)
+    path = Path(source)
+    if not path.is_file():
+        raise FileNotFoundError(f"there is no model {str(source)!r}: use {', '.join(map(repr, archive.SHIPPED))} or the path of a checkpoint")
+    return path
+
+
+def load_pretrained(source):
+    """(model, encoding) of a shipped name, a checkpoint's path, or a folder in GPT-2's form (encoding None)."""
+    if isinstance(source, (str, Path)) and source not in archive.SHIPPED and Path(source).is_dir():
+        return load_gpt2(source), None
+    checkpoint = read_checkpoint(source)
+    model = GPT(checkpoint.config)
+    model.load_state_dict(checkpoint.weights)
+    model.encoding = checkpoint.encoding
+    return model.eval(), checkpoint.encoding
+
+
+# ---- GPT-2's form: config.json and model.safetensors
+
+# Their names for our sizes, and what must hold for the architecture to be ours.
+_SIZES = {"vocab_size": "vocab_size", "block_size": "n_positions", "n_layer": "n_layer", "n_head": "n_head", "n_embd": "n_embd"}
+_FIXED = {
+    "activation_function": "gelu_new",
+    "layer_norm_epsilon": 1e-5,
+    "scale_attn_weights": True,
+    "scale_attn_by_inverse_layer_idx": False,
+    "tie_word_embeddings": True,
+    "add_cross_attention": False,
+}
+# Their Conv1D keeps matrices as (n_in, n_out), our Linear as (n_out, n_in).
+_TRANSPOSED = ("c_attn.weight", "c_proj.weight", "c_fc.weight")
+
+
+def save_gpt2(model, path):
+    """Write the model as a folder that transformers' GPT2LMHeadModel.from_pretrained opens."""
+    from safetensors.numpy import save_file
+
+    folder = Path(path)
+    folder.mkdir(parents=True, exist_ok=True)
+    config = model.config
+    end = config.vocab_size - 1  # of our encodings and of GPT-2's, end-of-text is the last token
+    settings = {theirs: getattr(config, ours) for ours, theirs in _SIZES.items()} | _FIXED
+    settings |= {"n_inner": None, "bos_token_id": end, "eos_token_id": end, "model_type": "gpt2", "architectures": ["GPT2LMHeadModel"]}
+    settings |= {name: config.dropout for name in ("embd_pdrop", "attn_pdrop", "resid_pdrop")}
+    tensors = {
+        f"transformer.{name}": np.ascontiguousarray(array.T if name.endswith(_TRANSPOSED) else array)
+        for name, array in model.state_dict().items()
+    }
+    (folder / "config.json").write_text(json.dumps(settings, indent=2), encoding="utf-8")
+    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+
+
+def load_gpt2(path):
+    """A GPT from a folder with transformers' config.json and model.safetensors of a GPT-2."""
+    folder = Path(path)
+    for name in ("config.json", "model.safetensors"):
+        if not (folder / name).is_file():
+            raise FileNotFoundError(f"{folder} has no {name}: a GPT-2 folder holds config.json and model.safetensors")
+    settings = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    config = _config_of_gpt2(settings)
+    model = GPT(config)
+    model.load_state_dict(_weights_of_gpt2(folder / "model.safetensors"))
+    return model.eval()
+
+
+def _config_of_gpt2(settings):
+    if settings.get("model_type") != "gpt2":
+        raise ValueError(f"only a model_type of 'gpt2' can be read, got {settings.get('model_type')!r}")
+    for name, want in _FIXED.items():
+        if settings.get(name, want) != want:
+            raise ValueError(f"this GPT-2 has {name}={settings[name]!r} and only {want!r} can be represented here")
+    missing = [theirs for theirs in _SIZES.values() if theirs not in settings]
+    if missing:
+        raise ValueError(f"config.json lacks {', '.join(missing)}")
+    if settings.get("n_inner") not in (None, 4 * settings["n_embd"]):
+        raise ValueError(f"this GPT-2 has n_inner={settings['n_inner']!r} and only 4 * n_embd can be represented here")
+    rates = {settings.get(name, 0.1) for name in ("embd_pdrop", "attn_pdrop", "resid_pdrop")}
+    return GPTConfig(**{ours: settings[theirs] for ours, theirs in _SIZES.items()}, dropout=max(rates))
+
+
+def _weights_of_gpt2(path):
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="numpy") as file:
+            stored = {name: file.get_tensor(name) for name in file.keys()}
+    except SafetensorError as error:
+        raise ValueError(f"{path} isn't a whole safetensors file ({error}): copy it again") from error
+    weights = {}
+    for name, array in stored.items():
+        name = name.removeprefix("transformer.")
+        if name.endswith((".attn.bias", ".attn.masked_bias")) or name == "lm_head.weight":
+            continue  # the causal mask, and the head that is tied to wte
+        weights[name] = array.T if name.endswith(_TRANSPOSED) else array
+    return weights

@@ -1,0 +1,214 @@
+"""Training: a generator that takes one step at a time, can stop at any of them and go on from there."""
+
+import ctypes
+import dataclasses
+import math
+import time
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from . import archive
+from .checkpoint import read_checkpoint, save_checkpoint
+from .data import batches
+from .generation import evaluating
+from .gpt import GPT
+from .optim import AdamW, clip_grad_norm, warmup_cosine
+
+
+@dataclass(frozen=True)
+class TrainSettings:
+    """How to train; steps are updates of the weights, learning rates are per step."""
+
+    steps: int = 1000
+    batch_size: int = 32
+    learning_rate: float = 1e-3
+    min_learning_rate: float = 1e-4
+    warmup_steps: int = 100
+    weight_decay: float = 0.1  # of matrices only
+    betas: tuple = (0.9, 0.99)
+    max_grad_norm: float = 1.0
+    eval_every: int = 100
+    seed: int = 0
+
+    def __post_init__(self):
+        for name in ("steps", "batch_size", "eval_every"):
+            if not isinstance(getattr(self, name), int) or getattr(self, name) < 1:
+                raise ValueError(f"{name} must be a whole number of at least 1, got {getattr(self, name)!r}")
+        if not self.learning_rate > 0 or not 0 <= self.min_learning_rate <= self.learning_rate:
+            raise ValueError(f"learning_rate must be positive and min_learning_rate between 0 and it, got {self.learning_rate!r} and {self.min_learning_rate!r}")
+        if not isinstance(self.warmup_steps, int) or self.warmup_steps < 0:
+            raise ValueError(f"warmup_steps must be a whole number of at least 0, got {self.warmup_steps!r}")
+
+
+@dataclass(frozen=True)
+class Metrics:
+    """One step: losses in nats per token, the joint length of the gradients, tokens trained on per second."""
+
+    step: int
+    loss: float
+    learning_rate: float
+    grad_norm: float
+    tokens_per_second: float
+    val_loss: float | None = None
+
+
+@dataclass
+class TrainState:
+    """All that a step changes, so all that is needed to go on: save it, load it, and nothing is lost."""
+
+    model: GPT
+    settings: TrainSettings = TrainSettings()
+    step: int = 0
+    seconds: float = 0.0
+    history: list = field(default_factory=list)
+
+    def __post_init__(self):
+        self.rng = np.random.default_rng(self.settings.seed)  # which windows of the corpus are read
+        matrices = [p for p in self.model.parameters() if p.ndim > 1]
+        others = [p for p in self.model.parameters() if p.ndim == 1]
+        self.optimizer = AdamW(
+            [{"params": matrices, "weight_decay": self.settings.weight_decay}, {"params": others, "weight_decay": 0.0}],
+            betas=self.settings.betas,
+        )
+
+
+def train(state, ids, val_ids=None):
+    """Yield Metrics after each step on ids (N,), until settings.steps; val_loss every eval_every steps.
+
+    Stop by leaving the loop; calling train again with the same state goes on as if it had not stopped.
+    """
+    settings, model = state.settings, state.model
+    windows = batches(ids, settings.batch_size, model.config.block_size, state.rng)
+    _check_range(model, ids, "ids")
+    if val_ids is not None:
+        _check_range(model, val_ids, "val_ids")
+    recent = []
+    while state.step < settings.steps:
+        start = time.perf_counter()
+        state.optimizer.lr = warmup_cosine(
+            state.step, settings.learning_rate, settings.warmup_steps, settings.steps, settings.min_learning_rate
+        )
+        with keep_freed_memory():
+            loss, norm = train_step(model, state.optimizer, *next(windows), settings.max_grad_norm)
+        state.step += 1
+        elapsed = time.perf_counter() - start
+        recent.append(loss)
+        val_loss = None
+        if state.step % settings.eval_every == 0 or state.step == settings.steps:
+            if val_ids is not None:
+                val_loss = estimate_loss(model, val_ids)
+            state.history.append({"step": state.step, "train_loss": float(np.mean(recent)), "val_loss": val_loss})
+            recent = []
+        state.seconds += time.perf_counter() - start
+        speed = settings.batch_size * model.config.block_size / elapsed
+        yield Metrics(state.step, loss, state.optimizer.lr, norm, speed, val_loss)
+
+
+def train_step(model, optimizer, inputs, targets, max_grad_norm=1.0):
+    """One update from a batch; returns (loss, gradient norm before clipping)."""
+    model.train()
+    optimizer.zero_grad()
+    _, loss = model(inputs, targets)
+    loss.backward()
+    norm = clip_grad_norm(optimizer.params, max_grad_norm)
+    if not math.isfinite(norm):
+        raise FloatingPointError(f"the loss became {loss.item()}: the learning rate ({optimizer.lr:.1e}) is too high for this model")
+    optimizer.step()
+    return loss.item(), norm
+
+
+def estimate_loss(model, ids, batch_size=32):
+    """Mean loss in nats per token over all of ids (N,), in windows of block_size that don't overlap."""
+    ids, T = np.asarray(ids), model.config.block_size
+    if len(ids) < 2:
+        raise ValueError(f"a loss needs at least 2 ids, got {len(ids)}")
+    total = 0.0
+    starts = range(0, len(ids) - 1, T)
+    full = [s for s in starts if s + T < len(ids)]
+    groups = [full[i : i + batch_size] for i in range(0, len(full), batch_size)]
+    groups += [[s] for s in starts if s + T >= len(ids)]  # the last window is shorter
+    with evaluating(model):
+        for group in groups:
+            rows = np.stack([ids[s : s + T + 1] for s in group])
+            _, loss = model(rows[:, :-1], rows[:, 1:])
+            total += loss.item() * rows[:, 1:].size
+    return total / (len(ids) - 1)
+
+
+# ---- stopping and going on
+
+
+def save_training(path, state, *, encoding=None, info=None):
+    """Write a checkpoint of full precision that `load_training` goes on from."""
+    extra = {
+        "meta/training": archive.pack(
+            {
+                "settings": dataclasses.asdict(state.settings),
+                "step": state.step,
+                "seconds": state.seconds,
+                "updates": state.optimizer.t,
+                "generators": [state.rng.bit_generator.state, state.model.rng.bit_generator.state],
+            }
+        )
+    }
+    for i, (m, v) in enumerate(zip(state.optimizer.m, state.optimizer.v, strict=True)):
+        extra |= {f"meta/m/{i}": m, f"meta/v/{i}": v}
+    save_checkpoint(path, state.model, encoding=encoding, history=state.history, info=info, dtype=np.float32, extra=extra)
+
+
+def load_training(path):
+    """(TrainState, info) of `save_training`, its model's encoding set: the next step is the one that would have come."""
+    checkpoint = read_checkpoint(path)
+    if "meta/training" not in checkpoint.extra:
+        raise ValueError(f"{path} is a finished model, not a training run: there is nothing to go on with")
+    saved = archive.unpack(checkpoint.extra["meta/training"])
+    settings = saved["settings"]
+    model = GPT(checkpoint.config)
+    model.load_state_dict(checkpoint.weights)
+    model.encoding = checkpoint.encoding
+    state = TrainState(
+        model, TrainSettings(**{**settings, "betas": tuple(settings["betas"])}), saved["step"], saved["seconds"], checkpoint.history
+    )
+    state.optimizer.t = saved["updates"]
+    for i, (m, v) in enumerate(zip(state.optimizer.m, state.optimizer.v, strict=True)):
+        m[...], v[...] = checkpoint.extra[f"meta/m/{i}"], checkpoint.extra[f"meta/v/{i}"]
+    state.rng.bit_generator.state, model.rng.bit_generator.state = saved["generators"]
+    return state, checkpoint.info
+
+
+def _check_range(model, ids, name):
+    ids = np.asarray(ids)
+    if ids.size and not (0 <= ids.min() and ids.max() < model.config.vocab_size):
+        raise ValueError(f"{name} must lie from 0 to {model.config.vocab_size - 1}, got {ids.min()} to {ids.max()}: is this another model's tokenizer?")
+
+
+@contextmanager
+def keep_freed_memory():
+    """Within it, on Linux with glibc, freed memory is reused instead of going back to the system.
+
+    A step frees and asks for the same large arrays again and again; having them taken away and
+    cleared by the system each time was half of its time. Elsewhere this does nothing.
+    """
+    libc = _glibc()
+    for parameter, value in _KEEP if libc else ():
+        libc.mallopt(parameter, value)
+    try:
+        yield
+    finally:
+        for parameter, value in _DEFAULT if libc else ():
+            libc.mallopt(parameter, value)
+
+
+_M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_THRESHOLD = -1, -2, -3  # from glibc's malloc.h
+_KEEP = ((_M_MMAP_THRESHOLD, 1 << 30), (_M_TRIM_THRESHOLD, (1 << 31) - 1), (_M_TOP_PAD, 1 << 26))
+_DEFAULT = ((_M_MMAP_THRESHOLD, 128 * 1024), (_M_TRIM_THRESHOLD, 128 * 1024), (_M_TOP_PAD, 128 * 1024))
+
+
+def _glibc():
+    try:
+        libc = ctypes.CDLL("libc.so.6")
+    except OSError:
+        return None
+    return libc if hasattr(libc, "gnu_get_libc_version") else None
