@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from . import archive
+from .tokenizer import END_OF_TEXT
 
 SHAKESPEARE_URL = "https://raw.githubusercontent.com/karpathy/char-rnn/master/data/tinyshakespeare/input.txt"
 SHAKESPEARE_SHA256 = "86c4e6aa9db7c042ec79f339dcb96d42b0075e16b8fc2e86bf0ca57e2dc565ed"
@@ -31,7 +32,8 @@ def load_corpus(name="play"):
         raise ValueError(f"{path} isn't UTF-8 text ({error.reason} at byte {error.start}): save it as UTF-8 first") from error
     if not text.strip():
         raise ValueError(f"{path} is empty: a corpus needs text")
-    return text
+    # The play's file begins with a title page, a document of its own.
+    return text.split(f"{END_OF_TEXT}\n", 1)[1] if name == "play" else text
 
 
 def _fetch_shakespeare():

@@ -12,6 +12,16 @@ from .tensor import as_tensor, record
 SQRT_2_OVER_PI = math.sqrt(2 / math.pi)  # a Python float, so that float32 stays float32
 
 
+PIECE = 131_072  # elements: a few arrays of this size fit in a core's cache, so several passes cost little more than one
+
+
+def in_pieces(work, count, size):
+    """Call work(slice) on slices that make up range(count), each of about PIECE of the `size` elements in all."""
+    pieces = max(1, min(count, size // PIECE))
+    for i in range(pieces):
+        work(slice(count * i // pieces, count * (i + 1) // pieces))
+
+
 def softmax(x, axis=-1):
     """exp(x) / sum(exp(x)) along `axis`: same shape, every slice sums to 1; -inf becomes exactly 0."""
     x = as_tensor(x)
@@ -47,55 +57,57 @@ def cross_entropy(logits, targets):
     logits = as_tensor(logits)
     V = logits.shape[-1]
     ids = _ids(targets, V, "targets")
-    if ids.shape != logits.shape[:-1]:
-        raise ValueError(f"targets must have the logits' shape without its last axis, {logits.shape[:-1]}, got {ids.shape}")
+    if ids.shape != logits.shape[:-1] or not ids.size:
+        raise ValueError(f"targets must have the logits' shape without its last axis, {logits.shape[:-1]}, and not be empty, got {ids.shape}")
     z, ids = logits.data.reshape(-1, V), ids.reshape(-1)
-    rows = np.arange(len(ids))
-    e = z - z.max(axis=-1, keepdims=True)
-    picked = e[rows, ids]
-    np.exp(e, out=e)
-    total = e.sum(axis=-1)
-    loss = np.mean(np.log(total) - picked, dtype=np.float64)
+    p, losses, rows = np.empty_like(z), np.empty(len(z), dtype=np.float64), np.arange(len(z))
+
+    def forward(s):
+        e = z[s] - z[s].max(axis=-1, keepdims=True)
+        losses[s] = -e[rows[: len(e)], ids[s]]
+        np.exp(e, out=e)
+        total = e.sum(axis=-1, keepdims=True)
+        losses[s] += np.log(total[:, 0])
+        np.divide(e, total, out=p[s])
+
+    in_pieces(forward, len(z), z.size)
 
     def backward(g):
         # d loss / dz = (p - y) / N with p = softmax(z) and y the one-hot target
-        scale = g / len(ids)
-        dz = e * (scale / total)[:, None]
+        scale = g / len(z)
+        dz = np.empty_like(p)
+        in_pieces(lambda s: np.multiply(p[s], scale, out=dz[s]), len(z), z.size)
         dz[rows, ids] -= scale
         return (dz.reshape(logits.shape),)
 
-    return record(np.asarray(loss, dtype=z.dtype), (logits,), backward)
+    return record(np.asarray(losses.mean(), dtype=z.dtype), (logits,), backward)
 
 
 def gelu(x):
     """0.5 x (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3))), the form that GPT-2 uses (Hendrycks and Gimpel, 2016)."""
     x = as_tensor(x)
-    a = x.data
-    t = a * a
-    t *= 0.044715 * SQRT_2_OVER_PI
-    t += SQRT_2_OVER_PI
-    t *= a
-    np.tanh(t, out=t)
-    y = t + 1
-    y *= a
-    y *= 0.5
+    a, c = x.data.reshape(-1), SQRT_2_OVER_PI
+    t, y = np.empty_like(a), np.empty_like(a)
+
+    def forward(s):
+        t[s] = np.tanh(a[s] * (c + 0.044715 * c * (a[s] * a[s])))
+        y[s] = a[s] * (0.5 + 0.5 * t[s])
+
+    in_pieces(forward, len(a), a.size)
 
     def backward(g):
         # dy/dx = 0.5 (1 + t) + 0.5 x (1 - t^2) sqrt(2/pi) (1 + 3 * 0.044715 x^2)
-        inner = a * a
-        inner *= 3 * 0.044715 * SQRT_2_OVER_PI
-        inner += SQRT_2_OVER_PI
-        inner *= a
-        slope = t * t
-        np.subtract(1, slope, out=slope)
-        slope *= inner
-        slope += t
-        slope += 1
-        slope *= 0.5
-        slope *= g
-        return (slope,)
+        g, dx = g.reshape(-1), np.empty_like(a)
 
-    return record(y, (x,), backward)
+        def piece(s):
+            slope = (1 - t[s] * t[s]) * (a[s] * (0.5 * c + 1.5 * 0.044715 * c * (a[s] * a[s])))
+            slope += 0.5 + 0.5 * t[s]
+            np.multiply(g[s], slope, out=dx[s])
+
+        in_pieces(piece, len(a), a.size)
+        return (dx.reshape(x.shape),)
+
+    return record(y.reshape(x.shape), (x,), backward)
 
 
 def layer_norm(x, weight, bias, eps=1e-5):
@@ -105,24 +117,31 @@ def layer_norm(x, weight, bias, eps=1e-5):
     """
     x, weight, bias = as_tensor(x), as_tensor(weight), as_tensor(bias)
     C = x.shape[-1]
-    xhat = x.data - x.data.mean(axis=-1, keepdims=True)
-    variance = np.einsum("...c,...c->...", xhat, xhat)[..., None] / C
-    inv_std = 1 / np.sqrt(variance + eps)
-    xhat *= inv_std
-    y = xhat * weight.data
-    y += bias.data
+    rows = x.data.reshape(-1, C)
+    xhat, y, inv_std = np.empty_like(rows), np.empty_like(rows), np.empty_like(rows[:, :1])
+
+    def forward(s):
+        centred = rows[s] - rows[s].sum(axis=-1, keepdims=True) / C
+        inv_std[s] = 1 / np.sqrt(_row_dots(centred, centred) / C + eps)
+        np.multiply(centred, inv_std[s], out=xhat[s])
+        y[s] = xhat[s] * weight.data + bias.data
+
+    in_pieces(forward, len(rows), rows.size)
 
     def backward(g):
         # Mean and variance move with x: dx is dxhat less its part along 1 and its part along xhat.
-        dx = g * weight.data
-        along_xhat = np.einsum("...c,...c->...", dx, xhat)[..., None] / C
-        dx -= dx.mean(axis=-1, keepdims=True)
-        dx -= xhat * along_xhat
-        dx *= inv_std
-        g, normed = g.reshape(-1, C), xhat.reshape(-1, C)
-        return dx, np.einsum("nc,nc->c", g, normed), g.sum(axis=0)
+        g, dx, g_xhat = g.reshape(-1, C), np.empty_like(rows), np.empty_like(rows)
 
-    return record(y, (x, weight, bias), backward)
+        def piece(s):
+            dxhat = g[s] * weight.data
+            along_1, along_xhat = dxhat.sum(axis=-1, keepdims=True) / C, _row_dots(dxhat, xhat[s]) / C
+            dx[s] = inv_std[s] * (dxhat - along_1 - xhat[s] * along_xhat)
+            np.multiply(g[s], xhat[s], out=g_xhat[s])
+
+        in_pieces(piece, len(rows), rows.size)
+        return dx.reshape(x.shape), _column_sums(g_xhat), _column_sums(g)
+
+    return record(y.reshape(x.shape), (x, weight, bias), backward)
 
 
 def linear(x, weight, bias=None):
@@ -136,13 +155,13 @@ def linear(x, weight, bias=None):
     parents = (x, weight)
     if bias is not None:
         parents += (as_tensor(bias),)
-        y += parents[-1].data
+        in_pieces(lambda s: np.add(y[s], parents[-1].data, out=y[s]), len(y), y.size)
 
     def backward(g):
         g = g.reshape(-1, O)
         dx = (g @ weight.data).reshape(x.shape) if x.requires_grad else None
         grads = (dx, g.T @ rows)
-        return grads if bias is None else (*grads, g.sum(axis=0))
+        return grads if bias is None else (*grads, _column_sums(g))
 
     return record(y.reshape(*x.shape[:-1], O), parents, backward)
 
@@ -183,13 +202,13 @@ def causal_attention(q, k, v, p=0.0, rng=None):
     q, k, v = as_tensor(q), as_tensor(k), as_tensor(v)
     if q.shape[-1] != k.shape[-1] or k.shape != v.shape or q.shape[:-2] != k.shape[:-2] or q.shape[-2] > k.shape[-2]:
         raise ValueError(f"attention needs q (..., Tq, D), k and v (..., Tk, D), Tq <= Tk, got {q.shape}, {k.shape}, {v.shape}")
-    out = np.empty_like(q.data)
-    saved = _attend(q.data, k.data, v.data, out, p, rng)
+    out = np.empty(q.shape, dtype=q.dtype)
+    saved = _attend(*map(_four_axes, (q.data, k.data, v.data, out)), p, rng)
 
     def backward(g):
-        dq, dk, dv = (np.empty_like(t.data) for t in (q, k, v))
-        _attend_backward(g, q.data, k.data, v.data, *saved, dq, dk, dv)
-        return dq, dk, dv
+        grads = [np.empty(t.shape, dtype=t.dtype) for t in (q, k, v)]
+        _attend_backward(*map(_four_axes, (g, q.data, k.data, v.data)), *saved, *map(_four_axes, grads))
+        return grads
 
     return record(out, (q, k, v), backward)
 
@@ -223,39 +242,64 @@ def split_heads(qkv, n_head):
     return tuple(_heads_first(part, n_head) for part in np.split(qkv, 3, axis=-1))
 
 
+def _four_axes(x):
+    return x.reshape(-1, *(1,) * (x.ndim == 2), *x.shape[-3:]) if x.ndim != 4 else x  # (..., T, D) -> (B, H, T, D)
+
+
 def _heads_first(x, n_head):
     B, T, C = x.shape
     return x.reshape(B, T, n_head, C // n_head).transpose(0, 2, 1, 3)  # (B, T, C) -> (B, H, T, D)
 
 
 def _attend(q, k, v, out, p, rng):
-    """Write the attention's result into `out`; return what its backward needs."""
-    (Tq, D), Tk = q.shape[-2:], k.shape[-2]
-    weights = (q * (1 / math.sqrt(D))) @ k.swapaxes(-1, -2)  # scaling q passes over less than scaling the scores
-    if Tq > 1:  # a single query stands at the end and sees every key
-        weights += np.triu(np.full((Tq, Tk), -np.inf, dtype=weights.dtype), k=Tk - Tq + 1)
-    weights -= weights.max(axis=-1, keepdims=True)
-    np.exp(weights, out=weights)
-    weights /= weights.sum(axis=-1, keepdims=True)
+    """Write the attention's result into `out`; return what its backward needs. All (B, H, T, D)."""
+    B, H, Tq, D = q.shape
+    Tk = k.shape[2]
+    weights = np.empty((B, H, Tq, Tk), dtype=q.dtype)
     mask = _dropout_mask(weights.shape, p, rng, weights.dtype) if p else None
-    np.matmul(weights if mask is None else weights * mask, v, out=out)
-    return weights, mask
+    future = np.triu(np.full((Tq, Tk), -np.inf, dtype=q.dtype), k=Tk - Tq + 1)
+
+    def forward(s):
+        w = np.matmul(q[s] * (1 / math.sqrt(D)), k[s].swapaxes(-1, -2), out=weights[s])
+        if Tq > 1:  # a single query stands at the end and sees every key
+            w += future
+        w -= w.max(axis=-1, keepdims=True)
+        np.exp(w, out=w)
+        w /= w.sum(axis=-1, keepdims=True)
+        np.matmul(w if mask is None else w * mask[s], v[s], out=out[s])
+
+    in_pieces(forward, B, weights.size)
+    return weights, mask, out
 
 
-def _attend_backward(g, q, k, v, weights, mask, dq, dk, dv):
+def _attend_backward(g, q, k, v, weights, mask, out, dq, dk, dv):
     """Write the gradients of queries, keys and values into dq, dk and dv, given that of the result."""
     scale = 1 / math.sqrt(q.shape[-1])
-    dropped = weights if mask is None else weights * mask
-    np.matmul(dropped.swapaxes(-1, -2), g, out=dv)  # out = weights v
-    dscores = g @ v.swapaxes(-1, -2)
-    if mask is not None:
-        dscores *= mask
-    # softmax's Jacobian, as above: dscores = weights (dw - sum_j dw_j weights_j)
-    dscores *= weights
-    dscores -= weights * dscores.sum(axis=-1, keepdims=True)
-    dscores *= scale
-    np.matmul(dscores, k, out=dq)
-    np.matmul(dscores.swapaxes(-1, -2), q, out=dk)
+
+    def piece(s):
+        w = weights[s]
+        np.matmul((w if mask is None else w * mask[s]).swapaxes(-1, -2), g[s], out=dv[s])  # out = weights v
+        dw = g[s] @ v[s].swapaxes(-1, -2)
+        if mask is not None:
+            dw *= mask[s]
+        # softmax's Jacobian, as above: dscores = w (dw - sum_j dw_j w_j), and that sum is g . out
+        dw -= _row_dots(g[s], out[s])
+        dw *= w
+        dw *= scale
+        np.matmul(dw, k[s], out=dq[s])
+        np.matmul(dw.swapaxes(-1, -2), q[s], out=dk[s])
+
+    in_pieces(piece, len(q), weights.size)
+
+
+def _row_dots(a, b):
+    """sum(a * b) along the last axis, which stays with length 1."""
+    return np.einsum("...c,...c->...", a, b)[..., None]
+
+
+def _column_sums(a):
+    """a.sum(axis=0) for (N, C), as a product, which is three times as fast."""
+    return np.ones(len(a), dtype=a.dtype) @ a
 
 
 def _dropout_mask(shape, p, rng, dtype):

@@ -3,6 +3,7 @@
 Shapes: B batch, T time, C channels (n_embd), H heads. Names are GPT-2's.
 """
 
+import copy
 import math
 
 import numpy as np
@@ -71,6 +72,20 @@ class Module:
         for parameter in self.parameters():
             parameter.data, parameter.grad = parameter.data.astype(dtype), None
         return self
+
+    def replica(self, rng):
+        """A Module with the same weights but gradients of its own, whose dropout draws from `rng`."""
+        twin = copy.copy(self)
+        for name, value in vars(self).items():
+            if isinstance(value, Tensor):
+                setattr(twin, name, value.twin())
+            elif isinstance(value, Module):
+                setattr(twin, name, value.replica(rng))
+            elif isinstance(value, list):
+                setattr(twin, name, [item.replica(rng) for item in value])
+            elif isinstance(value, np.random.Generator):
+                setattr(twin, name, rng)
+        return twin
 
     def state_dict(self):
         """A copy of every parameter's array, by name."""

@@ -129,6 +129,12 @@ class Tensor:
         """The same array as a Tensor that remembers nothing."""
         return record(self.data, (), None)
 
+    def twin(self):
+        """A leaf on the same array, with a gradient of its own."""
+        leaf = self.detach()
+        leaf.requires_grad = self.requires_grad
+        return leaf
+
     # ---- walking back
 
     def backward(self, gradient=None):

@@ -3,11 +3,15 @@
 import ctypes
 import dataclasses
 import math
+import os
 import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cache
 
 import numpy as np
+from threadpoolctl import ThreadpoolController
 
 from . import archive
 from .checkpoint import read_checkpoint, save_checkpoint
@@ -107,16 +111,38 @@ def train(state, ids, val_ids=None):
 
 
 def train_step(model, optimizer, inputs, targets, max_grad_norm=1.0):
-    """One update from a batch; returns (loss, gradient norm before clipping)."""
+    """One update from a batch (B, T); returns (loss, gradient norm before clipping)."""
     model.train()
-    optimizer.zero_grad()
-    _, loss = model(inputs, targets)
-    loss.backward()
+    loss = backward_on_all_cores(model, inputs, targets)
     norm = clip_grad_norm(optimizer.params, max_grad_norm)
     if not math.isfinite(norm):
-        raise FloatingPointError(f"the loss became {loss.item()}: the learning rate ({optimizer.lr:.1e}) is too high for this model")
+        raise FloatingPointError(f"the loss became {loss}: the learning rate ({optimizer.lr:.1e}) is too high for this model")
     optimizer.step()
-    return loss.item(), norm
+    return loss, norm
+
+
+def backward_on_all_cores(model, inputs, targets):
+    """Set the model's gradients to those of the mean loss, which is returned; each core takes a share of the rows.
+
+    As in data-parallel training on several machines, every share has a replica of the model, and
+    the gradients are averaged. NumPy's products alone would use all cores, but the rest only one.
+    """
+    shares = min(_cores(), len(inputs))
+    cuts = [len(inputs) * i // shares for i in range(1, shares)]
+    replicas = [model.replica(np.random.default_rng(seed)) for seed in model.rng.integers(2**63, size=shares)]
+
+    def work(replica, x, y):
+        _, loss = replica(x, y)
+        loss.backward(len(x) / len(inputs))
+        return loss.item() * len(x) / len(inputs)
+
+    with one_blas_thread(), ThreadPoolExecutor(shares) as pool:
+        loss = sum(pool.map(work, replicas, np.split(inputs, cuts), np.split(targets, cuts)))
+    for parameter, *parts in zip(model.parameters(), *(replica.parameters() for replica in replicas), strict=True):
+        parameter.grad = parts[0].grad
+        for part in parts[1:]:
+            parameter.grad += part.grad
+    return loss
 
 
 def estimate_loss(model, ids, batch_size=32):
@@ -199,6 +225,20 @@ def keep_freed_memory():
     finally:
         for parameter, value in _DEFAULT if libc else ():
             libc.mallopt(parameter, value)
+
+
+def one_blas_thread():
+    """Within it, matrix products run on one core each, so that our own threads don't wait for each other's."""
+    return _blas().limit(limits=1, user_api="blas")
+
+
+@cache
+def _blas():
+    return ThreadpoolController()
+
+
+def _cores():
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_THRESHOLD = -1, -2, -3  # from glibc's malloc.h

@@ -1,0 +1,269 @@
+"""The command line: python -m tinygpt_lib generate, train, info."""
+
+import argparse
+import shlex
+import signal
+import sys
+import time
+from contextlib import contextmanager
+from dataclasses import fields, replace
+from pathlib import Path
+
+from . import archive
+from .checkpoint import checkpoint_path, load_pretrained, read_checkpoint, save_checkpoint
+from .data import encode, load_corpus, sha256, split
+from .generation import encode_prompt, encoding_of, generate_text, stream
+from .gpt import GPT, GPTConfig
+from .sampling import SamplingSettings
+from .tokenizer import END_OF_TEXT, train_bpe
+from .training import TrainSettings, TrainState, estimate_loss, load_training, save_training, train
+
+# What `train` uses where no option says otherwise. A text of your own gets the play's sizes.
+RECIPES = {
+    "play": (
+        GPTConfig(vocab_size=512, block_size=128, n_layer=4, n_head=4, n_embd=128, dropout=0.2),
+        TrainSettings(steps=800, batch_size=16, learning_rate=2e-3, min_learning_rate=1e-4, warmup_steps=50, eval_every=100),
+    ),
+    "shakespeare": (
+        GPTConfig(),
+        TrainSettings(steps=4000, batch_size=32, learning_rate=1e-3, min_learning_rate=5e-5, warmup_steps=100, eval_every=250),
+    ),
+}
+
+
+def main(arguments=None):
+    """Run a command; a mistake of the user's ends in one sentence and exit status 2."""
+    if hasattr(sys.stdout, "reconfigure"):
+        sys.stdout.reconfigure(errors="replace")
+    options = _parser().parse_args(arguments)
+    try:
+        options.command(options)
+    except KeyboardInterrupt:
+        print(file=sys.stderr)
+        return 130
+    except BrokenPipeError:  # `generate ... | head` has read enough
+        sys.stderr.close()
+        return 0
+    except (ValueError, TypeError, OSError, FloatingPointError) as error:
+        print(f"tinygpt_lib: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+# ---- generate
+
+
+def _generate(options):
+    model, encoding = load_pretrained(options.model)
+    encoding = encoding_of(model, encoding)
+    chosen = {field.name: getattr(options, field.name) for field in fields(SamplingSettings)}
+    settings = SamplingSettings(**chosen)
+    ids = encode_prompt(encoding, options.prompt)
+    steps = stream(
+        model, ids, settings, max_new_tokens=options.max_tokens, seed=options.seed, encoding=encoding, stop_at_eot=True
+    )
+    print(options.prompt, end="", flush=True)
+    for step in steps:
+        print(step.text, end="", flush=True)
+    print()
+
+
+# ---- train
+
+
+def _train(options):
+    if options.resume:
+        state, info = load_training(options.resume)
+        out, name = Path(options.resume), info["corpus"]
+        encoding = state.model.encoding
+        text = _corpus_of(info)
+        train_text, val_text = split(text)
+    else:
+        name = options.corpus
+        text = load_corpus(name)
+        out = Path(options.out or f"gpt_{Path(name).stem}.npz")
+        if out.exists() and not options.force:
+            raise ValueError(f"{out} exists: go on with it (--resume {shlex.quote(str(out))}), replace it (--force) or name another --out")
+        if not out.parent.is_dir():
+            raise FileNotFoundError(f"there is no folder {out.parent} for --out: make it first")
+        config, settings = _recipe(options)
+        train_text, val_text = split(text)
+        print(f"Learning {config.vocab_size} tokens from {len(train_text):,} characters of {name} ...", flush=True)
+        encoding = train_bpe(train_text, config.vocab_size, name=Path(name).stem)
+        info = {"corpus": name, "corpus_sha256": sha256(text), "command": _command(options, out)}
+        state = TrainState(GPT(config, seed=settings.seed), settings)
+        state.model.encoding = encoding
+    ids, val_ids = encode(encoding, train_text), encode(encoding, val_text)
+    sizes = state.model.config
+    print(
+        f"Training {state.model.num_parameters():,} parameters ({sizes.n_layer} layers, {sizes.n_head} heads, {sizes.n_embd} channels, "
+        f"context {sizes.block_size}) on {len(ids):,} tokens; saving to {out}. Ctrl-C stops and saves.",
+        flush=True,
+    )
+    finished = _run(state, ids, val_ids, out, info)
+    if not finished:
+        print(f"Stopped after step {state.step} and saved. Go on with:\n  python -m tinygpt_lib train --resume {shlex.quote(str(out))}")
+        return
+    info |= {"seed": state.settings.seed, "steps": state.step, "seconds": round(state.seconds, 1)}
+    info |= {"batch_size": state.settings.batch_size, "learning_rate": state.settings.learning_rate}
+    save_checkpoint(out, state.model, history=state.history, info=info)
+    print(f"\n{_validation_line(state.history[-1]['val_loss'], val_ids, val_text)}\n\nA sample:\n")
+    print(generate_text(state.model, _first_line(val_text), max_tokens=150, seed=state.settings.seed))
+    print(f"\nMore of it:\n  python -m tinygpt_lib generate {shlex.quote(_first_line(val_text).strip())} --model {shlex.quote(str(out))}")
+
+
+def _run(state, ids, val_ids, out, info):
+    """Train with a progress bar, saving at each evaluation; False if Ctrl-C stopped it before the end."""
+    from tqdm import tqdm
+
+    val_loss = state.history[-1]["val_loss"] if state.history else None
+    with _ctrl_c_noted() as pressed, tqdm(total=state.settings.steps, initial=state.step, unit="step") as bar:
+        for record in train(state, ids, val_ids):
+            val_loss = record.val_loss or val_loss
+            shown = {"loss": f"{record.loss:.3f}", "tokens/s": f"{record.tokens_per_second:,.0f}"}
+            bar.set_postfix({**shown, **({"validation": f"{val_loss:.3f}"} if val_loss else {})}, refresh=False)
+            bar.update()
+            stopped = bool(pressed) and state.step < state.settings.steps
+            if record.val_loss is not None or stopped:
+                save_training(out, state, info=info)
+            if stopped:
+                return False
+    return True
+
+
+@contextmanager
+def _ctrl_c_noted():
+    """Within it a first Ctrl-C is only noted, so that the step under way is finished; a second one interrupts."""
+    pressed = []
+
+    def note(signum, frame):
+        signal.signal(signal.SIGINT, before)
+        pressed.append(time.time())
+
+    before = signal.signal(signal.SIGINT, note)
+    try:
+        yield pressed
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def _recipe(options):
+    """The corpus's recipe with what the options change."""
+    config, settings = RECIPES.get(options.corpus, RECIPES["play"])
+    given = {name: value for name, value in vars(options).items() if value is not None}
+    config = replace(config, **{f.name: given[f.name] for f in fields(config) if f.name in given})
+    settings = replace(settings, **{f.name: given[f.name] for f in fields(settings) if f.name in given})
+    return config, settings
+
+
+def _command(options, out):
+    names = [f.name for f in (*fields(GPTConfig), *fields(TrainSettings))]
+    changed = [(name, getattr(options, name, None)) for name in names]
+    words = ["python", "-m", "tinygpt_lib", "train", "--corpus", options.corpus, "--out", str(out)]
+    words += [word for name, value in changed if value is not None for word in (f"--{name.replace('_', '-')}", str(value))]
+    return shlex.join(words)
+
+
+def _first_line(text):
+    """The first speaker's name of a text, or its first line: something to start a sample from."""
+    return text.replace(END_OF_TEXT, "").strip().splitlines()[0] + "\n"
+
+
+# ---- info
+
+
+def _info(options):
+    checkpoint = read_checkpoint(options.model)
+    model = GPT(checkpoint.config)
+    model.load_state_dict(checkpoint.weights)
+    path, config = checkpoint_path(options.model), checkpoint.config
+    rows = [
+        ("file", f"{path} ({path.stat().st_size / 1e6:.1f} MB)"),
+        ("parameters", f"{model.num_parameters():,}"),
+        ("sizes", f"{config.n_layer} layers, {config.n_head} heads, {config.n_embd} channels, context {config.block_size}"),
+        ("vocabulary", f"{config.vocab_size:,} tokens"),
+        ("dropout", f"{config.dropout}"),
+        *((name.replace("_", " "), f"{value}") for name, value in checkpoint.info.items()),
+    ]
+    for record in checkpoint.history[-1:]:
+        val = "" if record["val_loss"] is None else f", validation {record['val_loss']:.3f}"
+        rows.append(("last losses", f"training {record['train_loss']:.3f}{val} (nats per token)"))
+    width = max(len(name) for name, _ in rows)
+    for name, value in rows:
+        print(f"{name:{width}}  {value}")
+    if options.evaluate:
+        if checkpoint.encoding is None or "corpus" not in checkpoint.info:
+            raise ValueError(f"{options.model} doesn't say which corpus it was trained on: it can't be evaluated")
+        _, val_text = split(_corpus_of(checkpoint.info))
+        val_ids = encode(checkpoint.encoding, val_text)
+        print(_validation_line(estimate_loss(model, val_ids), val_ids, val_text))
+
+
+def _corpus_of(info):
+    """The corpus that a checkpoint names, refused if it is no longer the same text."""
+    text = load_corpus(info["corpus"])
+    if sha256(text) != info["corpus_sha256"]:
+        raise ValueError(f"the corpus {info['corpus']} has changed since this model's training: put the old text back")
+    return text
+
+
+def _validation_line(loss, ids, text):
+    per_character = loss * len(ids) / len(text)
+    return f"Validation loss: {loss:.4f} nats per token, {per_character:.4f} nats per character ({len(ids):,} tokens, {len(text):,} characters)"
+
+
+# ---- options
+
+
+def _parser():
+    parser = argparse.ArgumentParser(prog="python -m tinygpt_lib", description="A GPT in NumPy: let it write, train one, or see what a checkpoint holds.")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    shipped = " or ".join(archive.SHIPPED)
+
+    generate = commands.add_parser("generate", help="continue a text", description="Continue a text, printed as it is made, up to the model's end of text.")
+    generate.set_defaults(command=_generate)
+    generate.add_argument("prompt", help='how the text begins, such as "To be or not to be"')
+    generate.add_argument("--model", default=archive.SHIPPED[0], help=f"{shipped}, a checkpoint's file or a GPT-2 folder (default: %(default)s)")
+    generate.add_argument("--max-tokens", type=int, default=100, metavar="N", help="at most so many new tokens (default: %(default)s)")
+    generate.add_argument("--seed", type=int, metavar="N", help="the same seed gives the same text (default: another text each time)")
+    generate.add_argument("--temperature", type=float, default=0.8, metavar="T", help="below 1 safer, above 1 wilder, 0 always the likeliest (default: %(default)s)")
+    generate.add_argument("--top-k", type=int, default=50, metavar="K", help="only the K likeliest tokens, 0 for all (default: %(default)s)")
+    generate.add_argument("--top-p", type=float, default=0.9, metavar="P", help="only the likeliest tokens that reach probability P together, 1 for all (default: %(default)s)")
+    generate.add_argument("--min-p", type=float, default=0.0, metavar="P", help="only tokens at least P times as likely as the likeliest (default: off)")
+    generate.add_argument("--typical-p", type=float, default=1.0, metavar="P", help="only the most typical tokens that reach probability P together (default: off)")
+    generate.add_argument("--repetition-penalty", type=float, default=1.0, metavar="R", help="above 1 makes tokens that were there before less likely (default: off)")
+
+    training = commands.add_parser("train", help="train a model from text", description="Train a tokenizer and a model; it saves as it goes, and Ctrl-C loses nothing.")
+    training.set_defaults(command=_train)
+    training.add_argument("--corpus", default="play", help="play (bundled), shakespeare (fetched once) or a UTF-8 text file (default: %(default)s)")
+    training.add_argument("--out", metavar="FILE", help="where to save (default: gpt_CORPUS.npz here)")
+    training.add_argument("--resume", metavar="FILE", help="go on with a run that was stopped; everything else is in the file")
+    training.add_argument("--force", action="store_true", help="replace FILE if it exists")
+    for name, type_, text in (
+        ("vocab_size", int, "tokens to learn"),
+        ("block_size", int, "context, in tokens"),
+        ("n_layer", int, "layers"),
+        ("n_head", int, "heads of attention"),
+        ("n_embd", int, "channels, a multiple of the heads"),
+        ("dropout", float, "probability of dropping an activation"),
+        ("steps", int, "updates of the weights"),
+        ("batch_size", int, "windows a step"),
+        ("learning_rate", float, "the highest, after warm-up"),
+        ("min_learning_rate", float, "the last"),
+        ("warmup_steps", int, "steps until the highest rate"),
+        ("weight_decay", float, "pull of the matrices towards 0"),
+        ("eval_every", int, "steps between evaluations and saves"),
+        ("seed", int, "of the weights, the batches and the dropout"),
+    ):
+        defaults = ", ".join(f"{corpus} {getattr(config, name, None) or getattr(settings, name, None) or 0}" for corpus, (config, settings) in RECIPES.items())
+        training.add_argument(f"--{name.replace('_', '-')}", type=type_, metavar="N", help=f"{text} (default: {defaults})")
+
+    info = commands.add_parser("info", help="what a checkpoint is", description="Print what a checkpoint holds and how it was trained.")
+    info.set_defaults(command=_info)
+    info.add_argument("model", nargs="?", default=archive.SHIPPED[0], help=f"{shipped}, or a checkpoint's file (default: %(default)s)")
+    info.add_argument("--evaluate", action="store_true", help="compute its loss on the validation part of its corpus")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())
