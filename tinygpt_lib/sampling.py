@@ -51,14 +51,7 @@ def top_k(logits, k):
     """Keep the k largest logits; of equal ones those with the lower ids. None or 0 keeps all."""
     _check_top_k(k)
     x = _logits(logits)
-    V = x.shape[-1]
-    if not k or k >= V:
-        return x
-    threshold = np.partition(x, V - k, axis=-1)[..., V - k, None]
-    above, equal = x > threshold, x == threshold
-    room = k - above.sum(axis=-1, keepdims=True)
-    keep = above | (equal & (equal.cumsum(axis=-1) <= room))
-    return np.where(keep, x, -np.inf)
+    return x if not k else _each_row(lambda row: _keep_only(row, _largest(row, k)), x)
 
 
 def top_p(logits, p):
@@ -68,10 +61,14 @@ def top_p(logits, p):
     """
     _check_fraction("top_p", p)
     x = _logits(logits)
-    if p == 1:
-        return x
-    probs = softmax(x)
-    return _keep_until(x, probs, order_by=-probs, mass=p)
+
+    def nucleus(row):
+        probs = softmax(row)
+        # Tokens below (1 - p) / V hold less than 1 - p together: they are never needed, nor need be sorted.
+        ids = np.flatnonzero(probs >= 0.5 * (1 - p) / len(row))
+        return _keep_only(row, _until(ids, -probs[ids], probs[ids], p))
+
+    return x if p == 1 else _each_row(nucleus, x)
 
 
 def min_p(logits, p):
@@ -91,12 +88,15 @@ def typical_p(logits, p):
     """
     _check_typical_p(p)
     x = _logits(logits)
-    if p == 1:
-        return x
-    probs = softmax(x)
-    surprise = -np.log(np.where(probs > 0, probs, 1))
-    distance = np.abs(surprise - (probs * surprise).sum(axis=-1, keepdims=True))
-    return _keep_until(x, probs, order_by=np.where(probs > 0, distance, np.inf), mass=p)
+
+    def typical(row):
+        ids = np.flatnonzero(np.isfinite(row))
+        probs = softmax(row[ids])
+        surprise = -np.log(np.maximum(probs, np.finfo(np.float64).tiny))
+        distance = np.abs(surprise - probs @ surprise)
+        return _keep_only(row, _until(ids, distance, probs, p))
+
+    return x if p == 1 else _each_row(typical, x)
 
 
 def repetition_penalty(logits, seen, penalty):
@@ -116,15 +116,41 @@ def repetition_penalty(logits, seen, penalty):
     return np.where(marked, np.where(x > 0, x / penalty, x * penalty), x)
 
 
-def _keep_until(x, probs, order_by, mass):
-    """Cut all but the first tokens in rising `order_by` whose probabilities add up to `mass`."""
-    order = np.argsort(order_by, axis=-1, kind="stable")
-    total = np.take_along_axis(probs, order, axis=-1).cumsum(axis=-1)
-    # A token stays if the mass before it falls short; the first has nothing before it.
-    short = np.concatenate([np.ones_like(total[..., :1], dtype=bool), total[..., :-1] < mass - TOLERANCE], axis=-1)
-    keep = np.zeros(x.shape, dtype=bool)
-    np.put_along_axis(keep, order, short, axis=-1)
-    return np.where(keep, x, -np.inf)
+def _each_row(f, x):
+    return f(x) if x.ndim == 1 else np.stack([f(row) for row in x])
+
+
+def _keep_only(row, ids):
+    kept = np.full_like(row, -np.inf)
+    kept[ids] = row[ids]
+    return kept
+
+
+def _until(ids, rank, probs, mass):
+    """Of `ids`, in rising rank and equal ones by id, the first whose probabilities add up to `mass`."""
+    order = np.argsort(rank, kind="stable")
+    total = probs[order].cumsum()
+    return ids[order[: np.searchsorted(total, mass - TOLERANCE) + 1]]
+
+
+def _largest(row, k):
+    """The ids of the k largest, rising; of equal ones those with the lower ids."""
+    k = min(k, np.count_nonzero(row > -np.inf))
+    ids = _candidates(row, k)
+    values = row[ids]
+    threshold = np.partition(values, len(values) - k)[len(values) - k]
+    above, equal = values > threshold, np.flatnonzero(values == threshold)
+    above[equal[: k - np.count_nonzero(above)]] = True
+    return ids[above]
+
+
+def _candidates(row, k):
+    """Ids that hold the k largest and few others: of a long row, k blocks have a maximum of at least theirs."""
+    blocks = len(row) // 32
+    if blocks < 4 * k:
+        return np.arange(len(row))
+    maxima = row[: blocks * 32].reshape(32, blocks).max(axis=0)
+    return np.flatnonzero(row >= np.partition(maxima, blocks - k)[blocks - k])
 
 
 # ---- probabilities and the draw
@@ -160,26 +186,52 @@ def _invert(row, u):
 # ---- all of it
 
 
-def stages(logits, settings, seen=()):
-    """Yield (name, logits) after each setting that is on, in their order. seen: ids of the text so far."""
+ORDER = ("repetition_penalty", "temperature", "top_k", "top_p", "min_p", "typical_p")
+
+
+def stages(logits, settings, seen=(), only=ORDER):
+    """Yield (name, logits) after each setting of `only` that is on, in their order. seen: ids of the text so far."""
     x = _logits(logits)
-    if settings.repetition_penalty != 1:
-        yield "repetition_penalty", (x := repetition_penalty(x, seen, settings.repetition_penalty))
-    if settings.temperature != 1:
-        yield "temperature", (x := temperature(x, settings.temperature))
-    for filter_, value, off in (
-        (top_k, settings.top_k or 0, 0),
-        (top_p, settings.top_p, 1),
-        (min_p, settings.min_p, 0),
-        (typical_p, settings.typical_p, 1),
-    ):
-        if value != off:
-            yield filter_.__name__, (x := filter_(x, value))
+    for name in ORDER:
+        value = getattr(settings, name) or 0
+        if name in only and value != (_OFF[name] or 0):
+            x = repetition_penalty(x, seen, value) if name == "repetition_penalty" else _FILTERS[name](x, value)
+            yield name, x
+
+
+_FILTERS = {"temperature": temperature, "top_k": top_k, "top_p": top_p, "min_p": min_p, "typical_p": typical_p}
+_OFF = {field.name: field.default for field in fields(SamplingSettings)}
 
 
 def sample(logits, settings, rng, seen=()):
-    """The next token's id, drawn under `settings`: an int for logits (V,), an array (B,) for (B, V)."""
-    return draw(trace(logits, settings, seen).final, rng)
+    """The next token's id, drawn under `settings`: an int for logits (V,), an array (B,) for (B, V).
+
+    The same token that `draw(trace(...).final, rng)` gives, without looking at tokens that are cut.
+    """
+    x = _logits(logits)
+    if x.ndim == 1:
+        return _sample_row(x, settings, rng.random(), seen)
+    seen = seen if len(seen) else [()] * len(x)
+    return np.array([_sample_row(row, settings, u, s) for row, u, s in zip(x, rng.random(len(x)), seen, strict=True)])
+
+
+def _sample_row(x, settings, u, seen):
+    ids = np.arange(len(x))
+    for name, stage in stages(x, settings, seen, only=("repetition_penalty", "temperature")):
+        x = stage
+    if settings.top_k:
+        ids = _largest(x, settings.top_k)
+    left = x[ids]
+    for name, stage in stages(left, settings, only=("top_p", "min_p", "typical_p")):
+        left = stage
+    kept, probs = _normalised(left)
+    return int(ids[kept[_invert(probs, u)]])
+
+
+def _normalised(row):
+    """The ids with finite logits and their probabilities."""
+    ids = np.flatnonzero(row > -np.inf)
+    return ids, softmax(row[ids])
 
 
 @dataclass(frozen=True, eq=False)
@@ -214,7 +266,16 @@ class Trace:
     @cached_property
     def final(self):
         """The probabilities that are drawn from."""
-        return softmax(list(self._stages.values())[-1]) if self._stages else self.raw
+        if not self._stages:
+            return self.raw
+
+        def row(x):
+            ids, probs = _normalised(x)
+            full = np.zeros_like(x)
+            full[ids] = probs
+            return full
+
+        return _each_row(row, list(self._stages.values())[-1])
 
     @cached_property
     def order(self):
