@@ -26,7 +26,7 @@ RECIPES = {
     ),
     "shakespeare": (
         GPTConfig(),
-        TrainSettings(steps=4000, batch_size=32, learning_rate=1e-3, min_learning_rate=5e-5, warmup_steps=100, eval_every=250),
+        TrainSettings(steps=7000, batch_size=32, learning_rate=1.5e-3, min_learning_rate=1e-5, warmup_steps=200, eval_every=250),
     ),
 }
 
