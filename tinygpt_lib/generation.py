@@ -90,7 +90,7 @@ def _steps(model, ids, settings, max_new_tokens, rng, encoding, stop_at_eot):
             tokens = np.where(ended, encoding.eot_token, tokens)
             ended |= tokens == encoding.eot_token
         made += 1
-        over = ended.all() or made == max_new_tokens
+        over = bool(ended.all()) or made == max_new_tokens
         texts = [reader.read(token, over) for reader, token in zip(readers, tokens, strict=True)]
         if single:
             yield Step(int(tokens[0]), texts[0], last[0], settings, ids[0])
