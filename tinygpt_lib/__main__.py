@@ -21,8 +21,8 @@ from .training import TrainSettings, TrainState, estimate_loss, load_training, s
 # What `train` uses where no option says otherwise. A text of your own gets the play's sizes.
 RECIPES = {
     "play": (
-        GPTConfig(vocab_size=512, block_size=128, n_layer=4, n_head=4, n_embd=128, dropout=0.2),
-        TrainSettings(steps=800, batch_size=16, learning_rate=2e-3, min_learning_rate=1e-4, warmup_steps=50, eval_every=100),
+        GPTConfig(vocab_size=1024, block_size=128, n_layer=4, n_head=4, n_embd=128, dropout=0.2),
+        TrainSettings(steps=1000, batch_size=16, learning_rate=2e-3, min_learning_rate=1e-4, warmup_steps=50, eval_every=100),
     ),
     "shakespeare": (
         GPTConfig(),

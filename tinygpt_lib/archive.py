@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import tokenize
 import zipfile
 import zlib
 from pathlib import Path
@@ -50,7 +51,7 @@ def write(path, entries):
     path = Path(path)
     if not path.parent.is_dir():
         raise FileNotFoundError(f"there is no folder {path.parent} to save {path.name} in: make it first")
-    entries = {**entries, HASH: pack(content_hash(entries))}
+    entries = {HASH: pack(content_hash(entries)), **entries}  # first, so that a file cut short can't lose it
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         with open(temporary, "wb") as file:
@@ -68,20 +69,32 @@ def read(source):
     if isinstance(source, (str, os.PathLike)):
         if not Path(source).is_file():
             raise FileNotFoundError(f"there is no file {source}: check the name, or the folder you are in ({Path.cwd()})")
-        with _damage_explained(source), np.load(source, allow_pickle=False) as file:
-            if not isinstance(file, np.lib.npyio.NpzFile):
+        with _damage_explained(source), open(source, "rb") as file:
+            stored = np.load(file, allow_pickle=False)
+            if not isinstance(stored, np.lib.npyio.NpzFile):
                 raise ValueError("it holds one array")
-            entries = dict(file)
+            with stored:
+                entries = dict(stored)
     elif hasattr(source, "items"):
         with _damage_explained("the checkpoint"):
             entries = dict(source.items())
     else:
         raise TypeError(f"weights come as a dict or from np.load, got {type(source).__name__}")
+    for name, array in entries.items():
+        if not hasattr(array, "dtype"):
+            raise ValueError(f"the entry {name} is {type(array).__name__}, not an array: is this a checkpoint?")
     if HASH in entries:
         with _damage_explained(source if isinstance(source, (str, os.PathLike)) else "the checkpoint"):
             if unpack(entries[HASH]) != content_hash(entries):
                 raise ValueError("its contents don't match its hash")
     return entries
+
+
+# All that a flipped bit was seen to make zipfile, zlib and NumPy's reader raise.
+DAMAGE = (
+    EOFError, KeyError, MemoryError, NotImplementedError, OSError, OverflowError, RuntimeError, SyntaxError, TypeError,
+    ValueError, tokenize.TokenError, zipfile.BadZipFile, zlib.error,
+)  # fmt: skip
 
 
 class _damage_explained:
@@ -94,6 +107,5 @@ class _damage_explained:
         return self
 
     def __exit__(self, kind, error, trace):
-        damage = (zipfile.BadZipFile, zlib.error, ValueError, EOFError, OSError, KeyError, NotImplementedError, RuntimeError, SyntaxError, TypeError, OverflowError, MemoryError)
-        if isinstance(error, damage):
+        if isinstance(error, DAMAGE) and not isinstance(error, PermissionError):
             raise ValueError(f"{self.name} isn't a whole checkpoint ({error}): copy or train it again") from error

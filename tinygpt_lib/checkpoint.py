@@ -47,8 +47,8 @@ def read_checkpoint(source):
     """A Checkpoint from a shipped name ("play") or a path, refused as a whole if it is damaged."""
     path = checkpoint_path(source)
     entries = archive.read(path)
-    if archive.CONFIG not in entries:
-        raise ValueError(f"{path} holds no configuration: build GPT(GPTConfig(...)) and call load_state_dict instead")
+    if archive.CONFIG not in entries or archive.HASH not in entries:
+        raise ValueError(f"{path} holds weights without configuration and hash: build GPT(GPTConfig(...)) and call load_state_dict instead")
     config = archive.unpack(entries[archive.CONFIG])
     known = {archive.CONFIG, archive.ENCODING, archive.HISTORY, archive.INFO, archive.HASH}
     return Checkpoint(
@@ -123,7 +123,10 @@ def load_gpt2(path):
     for name in ("config.json", "model.safetensors"):
         if not (folder / name).is_file():
             raise FileNotFoundError(f"{folder} has no {name}: a GPT-2 folder holds config.json and model.safetensors")
-    settings = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    try:
+        settings = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{folder / 'config.json'} isn't whole JSON ({error}): copy it again") from error
     config = _config_of_gpt2(settings)
     model = GPT(config)
     model.load_state_dict(_weights_of_gpt2(folder / "model.safetensors"))
@@ -146,17 +149,28 @@ def _config_of_gpt2(settings):
 
 
 def _weights_of_gpt2(path):
-    from safetensors import SafetensorError, safe_open
+    from safetensors import SafetensorError, deserialize
 
     try:
-        with safe_open(path, framework="numpy") as file:
-            stored = {name: file.get_tensor(name) for name in file.keys()}
+        stored = deserialize(path.read_bytes())
     except SafetensorError as error:
         raise ValueError(f"{path} isn't a whole safetensors file ({error}): copy it again") from error
     weights = {}
-    for name, array in stored.items():
+    for name, entry in stored:
         name = name.removeprefix("transformer.")
         if name.endswith((".attn.bias", ".attn.masked_bias")) or name == "lm_head.weight":
             continue  # the causal mask, and the head that is tied to wte
+        array = _to_array(name, entry)
         weights[name] = array.T if name.endswith(_TRANSPOSED) else array
     return weights
+
+
+def _to_array(name, entry):
+    """The array of a safetensors entry; bfloat16, which NumPy lacks, is the upper half of float32."""
+    if entry["dtype"] == "BF16":
+        flat = (np.frombuffer(entry["data"], "<u2").astype("<u4") << 16).view("<f4")
+    elif entry["dtype"] in ("F16", "F32", "F64"):
+        flat = np.frombuffer(entry["data"], f"<f{int(entry['dtype'][1:]) // 8}")
+    else:
+        raise ValueError(f"{name} is stored as {entry['dtype']}: only float16, bfloat16, float32 and float64 can be read")
+    return flat.reshape(entry["shape"])

@@ -7,7 +7,7 @@ import math
 
 import numpy as np
 
-from .tensor import as_tensor, record
+from .tensor import Tensor, as_tensor, record
 
 SQRT_2_OVER_PI = math.sqrt(2 / math.pi)  # a Python float, so that float32 stays float32
 
@@ -24,9 +24,9 @@ def in_pieces(work, count, size):
 
 def softmax(x, axis=-1):
     """exp(x) / sum(exp(x)) along `axis`: same shape, every slice sums to 1; -inf becomes exactly 0."""
-    x = as_tensor(x)
+    (x,) = _floats(x)
     y = x.data - x.data.max(axis=axis, keepdims=True)  # the largest becomes 0, so exp can't overflow
-    y = np.exp(y, out=y) if y.dtype.kind == "f" else np.exp(y).astype(np.float32)
+    np.exp(y, out=y)
     y /= y.sum(axis=axis, keepdims=True)
 
     def backward(g):
@@ -40,9 +40,8 @@ def softmax(x, axis=-1):
 
 def log_softmax(x, axis=-1):
     """log(softmax(x)) along `axis`, without the log of a number that was rounded to 0."""
-    x = as_tensor(x)
+    (x,) = _floats(x)
     y = x.data - x.data.max(axis=axis, keepdims=True)
-    y = y if y.dtype.kind == "f" else y.astype(np.float32)
     y -= np.log(np.exp(y).sum(axis=axis, keepdims=True))
 
     def backward(g):
@@ -54,7 +53,7 @@ def log_softmax(x, axis=-1):
 
 def cross_entropy(logits, targets):
     """Mean of -log softmax(logits)[target]: logits (..., V), targets (...) ids; a scalar, in nats."""
-    logits = as_tensor(logits)
+    (logits,) = _floats(logits)
     V = logits.shape[-1]
     ids = _ids(targets, V, "targets")
     if ids.shape != logits.shape[:-1] or not ids.size:
@@ -80,12 +79,12 @@ def cross_entropy(logits, targets):
         dz[rows, ids] -= scale
         return (dz.reshape(logits.shape),)
 
-    return record(np.asarray(losses.mean(), dtype=z.dtype), (logits,), backward)
+    return record(losses.mean().astype(z.dtype), (logits,), backward)
 
 
 def gelu(x):
     """0.5 x (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3))), the form that GPT-2 uses (Hendrycks and Gimpel, 2016)."""
-    x = as_tensor(x)
+    (x,) = _floats(x)
     a, c = x.data.reshape(-1), SQRT_2_OVER_PI
     t, y = np.empty_like(a), np.empty_like(a)
 
@@ -115,7 +114,7 @@ def layer_norm(x, weight, bias, eps=1e-5):
 
     Ba et al., 2016 (arXiv 1607.06450).
     """
-    x, weight, bias = as_tensor(x), as_tensor(weight), as_tensor(bias)
+    x, weight, bias = _floats(x, weight, bias)
     C = x.shape[-1]
     rows = x.data.reshape(-1, C)
     xhat, y, inv_std = np.empty_like(rows), np.empty_like(rows), np.empty_like(rows[:, :1])
@@ -146,24 +145,21 @@ def layer_norm(x, weight, bias, eps=1e-5):
 
 def linear(x, weight, bias=None):
     """x @ weight.T + bias: (..., C) to (..., O) with weight (O, C) and bias (O,)."""
-    x, weight = as_tensor(x), as_tensor(weight)
+    x, weight, *bias = _floats(x, weight, *(() if bias is None else (bias,)))
     O, C = weight.shape
     if x.shape[-1:] != (C,):
         raise ValueError(f"linear with weight {weight.shape} needs x of shape (..., {C}), got {x.shape}")
     rows = x.data.reshape(-1, C)  # one large product instead of B small ones
     y = rows @ weight.data.T
-    parents = (x, weight)
-    if bias is not None:
-        parents += (as_tensor(bias),)
-        in_pieces(lambda s: np.add(y[s], parents[-1].data, out=y[s]), len(y), y.size)
+    for b in bias:
+        in_pieces(lambda s: np.add(y[s], b.data, out=y[s]), len(y), y.size)
 
     def backward(g):
         g = g.reshape(-1, O)
         dx = (g @ weight.data).reshape(x.shape) if x.requires_grad else None
-        grads = (dx, g.T @ rows)
-        return grads if bias is None else (*grads, _column_sums(g))
+        return dx, g.T @ rows, *(_column_sums(g) for _ in bias)
 
-    return record(y.reshape(*x.shape[:-1], O), parents, backward)
+    return record(y.reshape(*x.shape[:-1], O), (x, weight, *bias), backward)
 
 
 def embedding(weight, ids):
@@ -186,7 +182,7 @@ def embedding(weight, ids):
 
 def dropout(x, p, rng):
     """Each element 0 with probability `p`, else divided by 1 - p, so that the mean stays (Srivastava et al., 2014)."""
-    x = as_tensor(x)
+    (x,) = _floats(x)
     if p == 0:
         return x
     mask = _dropout_mask(x.shape, p, rng, x.dtype)
@@ -199,7 +195,7 @@ def causal_attention(q, k, v, p=0.0, rng=None):
     The last query stands at the last key's position, so Tq < Tk continues a text whose past is
     cached. `p` is the dropout of the weights. Vaswani et al., 2017 (arXiv 1706.03762), section 3.2.
     """
-    q, k, v = as_tensor(q), as_tensor(k), as_tensor(v)
+    q, k, v = _floats(q, k, v)
     if q.shape[-1] != k.shape[-1] or k.shape != v.shape or q.shape[:-2] != k.shape[:-2] or q.shape[-2] > k.shape[-2]:
         raise ValueError(f"attention needs q (..., Tq, D), k and v (..., Tk, D), Tq <= Tk, got {q.shape}, {k.shape}, {v.shape}")
     out = np.empty(q.shape, dtype=q.dtype)
@@ -215,7 +211,7 @@ def causal_attention(q, k, v, p=0.0, rng=None):
 
 def causal_self_attention(qkv, n_head, p=0.0, rng=None):
     """`causal_attention` of n_head heads on queries, keys and values side by side: (B, T, 3C) to (B, T, C)."""
-    qkv = as_tensor(qkv)
+    (qkv,) = _floats(qkv)
     B, T, C3 = qkv.shape
     q, k, v = split_heads(qkv.data, n_head)
     out = np.empty((B, T, C3 // 3), dtype=qkv.dtype)
@@ -307,6 +303,15 @@ def _dropout_mask(shape, p, rng, dtype):
         raise ValueError(f"the probability of dropout must be at least 0 and below 1, got {p}")
     keep = round((1 - p) * 65536)  # sixteen random bits an element decide: a fifth of the time of random floats
     return (rng.integers(0, 65536, shape, dtype=np.uint16) < keep) * np.asarray(65536 / keep, dtype=dtype)
+
+
+def _floats(*values):
+    """The values as Tensors of floats: integers take the type of the others, or else float32."""
+    tensors = [as_tensor(value) for value in values]
+    if all(t.dtype.kind == "f" for t in tensors):
+        return tensors
+    dtype = np.result_type(*[t.dtype for t in tensors if t.dtype.kind == "f"] or [np.float32])
+    return [t if t.dtype.kind == "f" else Tensor(t.data, dtype=dtype) for t in tensors]
 
 
 def _ids(ids, count, name):

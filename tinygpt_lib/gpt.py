@@ -105,9 +105,10 @@ class GPT(Module):
 
     def load_state_dict(self, state):
         """Take the weights of `state`, a dict or what np.load gives, and the encoding of a checkpoint."""
-        entries = archive.read(state)
-        super().load_state_dict(archive.without_meta(entries))
+        entries, encoding = archive.read(state), self.encoding
         if archive.ENCODING in entries:
             from .tokenizer import unpack_encoding  # tiktoken is loaded only where it's needed
 
-            self.encoding = unpack_encoding(entries[archive.ENCODING])
+            encoding = unpack_encoding(entries[archive.ENCODING])
+        super().load_state_dict(archive.without_meta(entries))
+        self.encoding = encoding

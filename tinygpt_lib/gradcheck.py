@@ -37,10 +37,13 @@ def gradcheck(f, *inputs, eps=1e-6, tolerance=1e-6):
     for i, tensor in enumerate(tensors):
         expected = numerical_gradient(weighted, [t.data for t in tensors], i, eps)
         got = np.zeros_like(expected) if tensor.grad is None else tensor.grad
+        name = getattr(f, "__name__", "f")
+        if got.shape != expected.shape:
+            raise AssertionError(f"{name}: the gradient of input {i} has shape {got.shape} and should have the input's, {expected.shape}")
         error = np.abs(got - expected) / np.maximum(1, np.abs(expected))
-        if error.size and not error.max() <= tolerance:
-            worst = np.unravel_index(np.nanargmax(error) if np.isfinite(error).any() else 0, error.shape)
-            name = getattr(f, "__name__", "f")
+        error = np.where(np.isnan(error), np.inf, error)
+        if error.size and error.max() > tolerance:
+            worst = np.unravel_index(error.argmax(), error.shape)
             raise AssertionError(
                 f"{name}: the gradient of input {i} at {tuple(map(int, worst))} is {got[worst]:.8g} and should be "
                 f"{expected[worst]:.8g} (off by {error[worst]:.1e}, allowed {tolerance:.0e})"

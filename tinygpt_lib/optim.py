@@ -15,26 +15,27 @@ class AdamW:
     def __init__(self, groups, lr=1e-3, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.01):
         if not 0 <= lr or not all(0 <= beta < 1 for beta in betas) or eps < 0 or weight_decay < 0:
             raise ValueError(f"AdamW needs lr, eps and weight_decay of at least 0 and betas in [0, 1), got {lr}, {eps}, {weight_decay}, {betas}")
-        groups = list(groups)
+        groups = [dict(g, params=list(g["params"])) if isinstance(g, dict) else g for g in groups]
         if not groups:
             raise ValueError("AdamW got no parameters: pass model.parameters()")
         if not isinstance(groups[0], dict):
             groups = [{"params": groups}]
-        self.lr, self.betas, self.eps, self.t = lr, betas, eps, 0
+        self.lr, self.betas, self.eps = lr, betas, eps
         self.params = [p for group in groups for p in group["params"]]
         self.decays = [group.get("weight_decay", weight_decay) for group in groups for _ in group["params"]]
+        self.t = [0] * len(self.params)  # how often each has been moved
         self.m = [np.zeros_like(p.data) for p in self.params]  # running mean of the gradient
         self.v = [np.zeros_like(p.data) for p in self.params]  # and of its square
 
     def step(self):
         """Move every parameter that has a gradient."""
-        self.t += 1
         (b1, b2), lr = self.betas, self.lr
-        rate = lr / (1 - b1**self.t)  # both running means start at 0 and are too small by these factors
-        v_scale = 1 / math.sqrt(1 - b2**self.t)
-        for p, m, v, decay in zip(self.params, self.m, self.v, self.decays, strict=True):
+        for i, (p, m, v, decay) in enumerate(zip(self.params, self.m, self.v, self.decays, strict=True)):
             if p.grad is None:
                 continue
+            self.t[i] += 1
+            rate = lr / (1 - b1 ** self.t[i])  # both running means start at 0 and are too small by these factors
+            v_scale = 1 / math.sqrt(1 - b2 ** self.t[i])
             # m += (1 - b1) (g - m), v += (1 - b2) (g^2 - v), p -= lr decay p + rate m / (sqrt(v) v_scale + eps)
             change = p.grad - m
             change *= 1 - b1

@@ -51,7 +51,7 @@ def top_k(logits, k):
     """Keep the k largest logits; of equal ones those with the lower ids. None or 0 keeps all."""
     _check_top_k(k)
     x = _logits(logits)
-    return x if not k else _each_row(lambda row: _keep_only(row, _largest(row, k)), x)
+    return x.copy() if not k else _each_row(lambda row: _keep_only(row, _largest(row, k)), x)
 
 
 def top_p(logits, p):
@@ -68,7 +68,7 @@ def top_p(logits, p):
         ids = np.flatnonzero(probs >= 0.5 * (1 - p) / len(row))
         return _keep_only(row, _until(ids, -probs[ids], probs[ids], p))
 
-    return x if p == 1 else _each_row(nucleus, x)
+    return x.copy() if p == 1 else _each_row(nucleus, x)
 
 
 def min_p(logits, p):
@@ -76,7 +76,7 @@ def min_p(logits, p):
     _check_fraction("min_p", p)
     x = _logits(logits)
     if p == 0:
-        return x
+        return x.copy()
     probs = softmax(x)
     return np.where(probs >= p * probs.max(axis=-1, keepdims=True) * (1 - TOLERANCE), x, -np.inf)
 
@@ -96,7 +96,7 @@ def typical_p(logits, p):
         distance = np.abs(surprise - probs @ surprise)
         return _keep_only(row, _until(ids, distance, probs, p))
 
-    return x if p == 1 else _each_row(typical, x)
+    return x.copy() if p == 1 else _each_row(typical, x)
 
 
 def repetition_penalty(logits, seen, penalty):
@@ -108,7 +108,9 @@ def repetition_penalty(logits, seen, penalty):
     x = _logits(logits)
     seen = np.asarray(seen, dtype=np.int64)
     if not seen.size:
-        return x
+        return x.copy()
+    if seen.shape[:-1] != x.shape[:-1]:
+        raise ValueError(f"seen must be (T,) for logits (V,) and (B, T) for logits (B, V), got {seen.shape} for {x.shape}")
     if not (0 <= seen.min() and seen.max() < x.shape[-1]):
         raise ValueError(f"seen must hold ids from 0 to {x.shape[-1] - 1}, got {seen.min()} to {seen.max()}")
     marked = np.zeros(x.shape, dtype=bool)
@@ -159,7 +161,8 @@ def _candidates(row, k):
 def softmax(logits):
     """Probabilities of logits, in float64; -inf gives exactly 0."""
     x = np.asarray(logits, dtype=np.float64)
-    e = np.exp(x - x.max(axis=-1, keepdims=True))
+    with np.errstate(over="ignore"):  # a difference that overflows is -inf, and its exp rightly 0
+        e = np.exp(x - x.max(axis=-1, keepdims=True))
     return e / e.sum(axis=-1, keepdims=True)
 
 
@@ -170,7 +173,7 @@ def draw(probs, rng):
     the same numbers give two settings the same luck. An int for (V,), an array (B,) for (B, V).
     """
     probs = np.asarray(probs, dtype=np.float64)
-    if probs.ndim not in (1, 2) or not np.isfinite(probs).all() or (probs < 0).any() or not (probs.sum(axis=-1) > 0).all():
+    if probs.ndim not in (1, 2) or not np.isfinite(probs).all() or (probs < 0).any() or not (0 < probs.sum(axis=-1)).all() or not np.isfinite(probs.sum(axis=-1)).all():
         raise ValueError("draw needs probabilities (V,) or (B, V), finite, not negative, and not all 0 in a row")
     if probs.ndim == 2:
         return np.array([_invert(row, u) for row, u in zip(probs, rng.random(len(probs)), strict=True)])
@@ -303,7 +306,7 @@ def trace(logits, settings, seen=()):
     """A Trace of `settings` on logits (V,) or (B, V); each stage is computed when it is asked for."""
     if not isinstance(settings, SamplingSettings):
         raise TypeError(f"trace needs SamplingSettings, got {type(settings).__name__}")
-    return Trace(_logits(logits), settings, seen)
+    return Trace(_logits(logits).copy(), settings, seen)
 
 
 # ---- what is refused

@@ -26,7 +26,7 @@ def record(data, parents, backward):
     never an array that it keeps.
     """
     out = Tensor.__new__(Tensor)
-    out.data, out.grad = data, None
+    out.data, out.grad = np.asarray(data), None
     out.requires_grad = _grad_enabled.get() and any(parent.requires_grad for parent in parents)
     out._parents, out._backward = (parents, backward) if out.requires_grad else ((), None)
     return out
@@ -170,7 +170,7 @@ class Tensor:
     def _accumulate(self, g):
         # Copied because another Tensor may hold the same array as its gradient.
         if self.grad is None:
-            self.grad = g.copy()
+            self.grad = np.array(g)
         else:
             self.grad += g
 
@@ -208,7 +208,11 @@ class Tensor:
             raise TypeError(f"the exponent must be a number, got {type(exponent).__name__}")
         exponent = exponent.item() if isinstance(exponent, np.generic) else exponent
         a = self if isinstance(exponent, int) and exponent >= 0 else _as_float(self)
-        return record(a.data**exponent, (a,), lambda g: (g * (exponent * a.data ** (exponent - 1)),))
+
+        def backward(g):
+            return (g * (exponent * a.data ** (exponent - 1)) if exponent else np.zeros_like(g),)
+
+        return record(a.data**exponent, (a,), backward)
 
     def __matmul__(self, other):
         a, b = _operands(self, other)
@@ -269,7 +273,7 @@ class Tensor:
         def backward(g):
             return (np.broadcast_to(_restore_axes(g, axis, keepdims, a.ndim), a.shape),)
 
-        return record(np.asarray(a.data.sum(axis=axis, keepdims=keepdims)), (a,), backward)
+        return record(a.data.sum(axis=axis, keepdims=keepdims), (a,), backward)
 
     def mean(self, axis=None, keepdims=False):
         total = _as_float(self).sum(axis=axis, keepdims=keepdims)
@@ -316,7 +320,7 @@ class Tensor:
             np.add.at(full, index, g)  # not full[index] = g: a repeated index collects every gradient
             return (full,)
 
-        return record(np.asarray(a.data[index]), (a,), backward)
+        return record(a.data[index], (a,), backward)
 
 
 def _numeric_array(data):

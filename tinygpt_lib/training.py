@@ -67,6 +67,7 @@ class TrainState:
     step: int = 0
     seconds: float = 0.0
     history: list = field(default_factory=list)
+    recent: list = field(default_factory=list)  # losses since the last evaluation
 
     def __post_init__(self):
         self.rng = np.random.default_rng(self.settings.seed)  # which windows of the corpus are read
@@ -88,7 +89,6 @@ def train(state, ids, val_ids=None):
     _check_range(model, ids, "ids")
     if val_ids is not None:
         _check_range(model, val_ids, "val_ids")
-    recent = []
     while state.step < settings.steps:
         start = time.perf_counter()
         state.optimizer.lr = warmup_cosine(
@@ -98,13 +98,13 @@ def train(state, ids, val_ids=None):
             loss, norm = train_step(model, state.optimizer, *next(windows), settings.max_grad_norm)
         state.step += 1
         elapsed = time.perf_counter() - start
-        recent.append(loss)
+        state.recent.append(loss)
         val_loss = None
         if state.step % settings.eval_every == 0 or state.step == settings.steps:
             if val_ids is not None:
                 val_loss = estimate_loss(model, val_ids)
-            state.history.append({"step": state.step, "train_loss": float(np.mean(recent)), "val_loss": val_loss})
-            recent = []
+            state.history.append({"step": state.step, "train_loss": float(np.mean(state.recent)), "val_loss": val_loss})
+            state.recent = []
         state.seconds += time.perf_counter() - start
         speed = settings.batch_size * model.config.block_size / elapsed
         yield Metrics(state.step, loss, state.optimizer.lr, norm, speed, val_loss)
@@ -174,6 +174,7 @@ def save_training(path, state, *, encoding=None, info=None):
                 "settings": dataclasses.asdict(state.settings),
                 "step": state.step,
                 "seconds": state.seconds,
+                "recent": state.recent,
                 "updates": state.optimizer.t,
                 "generators": [state.rng.bit_generator.state, state.model.rng.bit_generator.state],
             }
@@ -194,9 +195,8 @@ def load_training(path):
     model = GPT(checkpoint.config)
     model.load_state_dict(checkpoint.weights)
     model.encoding = checkpoint.encoding
-    state = TrainState(
-        model, TrainSettings(**{**settings, "betas": tuple(settings["betas"])}), saved["step"], saved["seconds"], checkpoint.history
-    )
+    settings = TrainSettings(**{**settings, "betas": tuple(settings["betas"])})
+    state = TrainState(model, settings, saved["step"], saved["seconds"], checkpoint.history, saved["recent"])
     state.optimizer.t = saved["updates"]
     for i, (m, v) in enumerate(zip(state.optimizer.m, state.optimizer.v, strict=True)):
         m[...], v[...] = checkpoint.extra[f"meta/m/{i}"], checkpoint.extra[f"meta/v/{i}"]

@@ -1,0 +1,42 @@
+"""What several test files need: the corpora, GPT-2's vocabulary, a small encoding."""
+
+import hashlib
+import os
+from pathlib import Path
+
+import pytest
+
+from tinygpt_lib import load_corpus, train_bpe
+
+GPT2_FILES = [f"https://openaipublic.blob.core.windows.net/gpt-2/encodings/main/{name}" for name in ("vocab.bpe", "encoder.json")]
+
+
+@pytest.fixture(scope="session")
+def play():
+    return load_corpus("play")
+
+
+@pytest.fixture(scope="session")
+def shakespeare():
+    """Tiny Shakespeare's text, never fetched."""
+    path = Path(os.environ.get("TINYGPT_DATA_DIR") or "absent") / "tinyshakespeare.txt"
+    if not path.is_file():
+        pytest.skip("needs Tiny Shakespeare: set TINYGPT_DATA_DIR to a folder that holds tinyshakespeare.txt")
+    return path.read_text(encoding="utf-8")
+
+
+@pytest.fixture(scope="session")
+def gpt2_encoding():
+    """tiktoken's GPT-2 encoding, never fetched."""
+    folder = Path(os.environ.get("TIKTOKEN_CACHE_DIR") or "absent")
+    if not all((folder / hashlib.sha1(url.encode()).hexdigest()).is_file() for url in GPT2_FILES):
+        pytest.skip("needs GPT-2's vocabulary: set TIKTOKEN_CACHE_DIR to a folder where tiktoken has cached it")
+    import tiktoken
+
+    return tiktoken.get_encoding("gpt2")
+
+
+@pytest.fixture(scope="session")
+def play_encoding(play):
+    """400 tokens learned from the play."""
+    return train_bpe(play, 400, name="play400")

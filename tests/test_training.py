@@ -1,0 +1,302 @@
+"""Training: what a step does, what it reports, and that stopping loses nothing."""
+
+import dataclasses
+import itertools
+import math
+
+import numpy as np
+import pytest
+from threadpoolctl import threadpool_info, threadpool_limits
+
+from tinygpt_lib import (
+    GPT, GPTConfig, AdamW, TrainSettings, TrainState, batches, estimate_loss, load_training, save_checkpoint, save_training, train,
+    train_bpe, training, warmup_cosine,
+)  # fmt: skip
+from tinygpt_lib.training import backward_on_all_cores, train_step
+
+CONFIG = GPTConfig(vocab_size=17, block_size=8, n_layer=2, n_head=2, n_embd=8, dropout=0.3)
+PLAIN = dataclasses.replace(CONFIG, dropout=0.0)
+SETTINGS = TrainSettings(steps=10, batch_size=5, learning_rate=1e-2, min_learning_rate=1e-3, warmup_steps=3, eval_every=4, seed=3)
+rng = np.random.default_rng(0)
+IDS, VAL = rng.integers(17, size=200), rng.integers(17, size=45)
+INPUTS, TARGETS = rng.integers(17, size=(2, 5, 8))
+
+
+def finished():
+    state = TrainState(GPT(CONFIG, seed=1), SETTINGS)
+    return state, list(train(state, IDS, VAL))
+
+
+def stopped(after):
+    state = TrainState(GPT(CONFIG, seed=1), SETTINGS)
+    return state, list(itertools.islice(train(state, IDS, VAL), after))
+
+
+def without_speed(records):
+    return [dataclasses.replace(record, tokens_per_second=0) for record in records]
+
+
+def assert_same_arrays(a, b):
+    assert len(a) == len(b) and all(np.array_equal(x, y) for x, y in zip(a, b))
+
+
+def assert_same_state(a, b):
+    assert_same_arrays([p.data for p in a.model.parameters()], [p.data for p in b.model.parameters()])
+    assert_same_arrays(a.optimizer.m, b.optimizer.m)
+    assert_same_arrays(a.optimizer.v, b.optimizer.v)
+    assert (a.step, a.optimizer.t, a.settings, a.model.config) == (b.step, b.optimizer.t, b.settings, b.model.config)
+
+
+# ---- stopping and going on
+
+
+@pytest.mark.parametrize("after", [1, 3, 4, 7, 8, 9])
+def test_a_run_resumed_from_a_file_is_one_that_never_stopped(after, tmp_path):
+    whole, records = finished()
+    state, first = stopped(after)
+    save_training(tmp_path / "run.npz", state)
+    state, _ = load_training(tmp_path / "run.npz")
+    rest = list(train(state, IDS, VAL))
+    assert without_speed(first + rest) == without_speed(records)
+    assert_same_state(state, whole)
+
+
+@pytest.mark.parametrize("after", [1, 4, 7, 8])
+def test_the_history_of_a_resumed_run_is_that_of_one_that_never_stopped(after, tmp_path):
+    whole, _ = finished()
+    state, _ = stopped(after)
+    save_training(tmp_path / "run.npz", state)
+    state, _ = load_training(tmp_path / "run.npz")
+    list(train(state, IDS, VAL))
+    assert state.history == whole.history
+
+
+@pytest.mark.parametrize("after", [1, 4, 7])
+def test_leaving_the_loop_and_training_on_is_never_having_left(after):
+    whole, records = finished()
+    state, first = stopped(after)
+    assert without_speed(first + list(train(state, IDS, VAL))) == without_speed(records)
+    assert_same_state(state, whole)
+    assert state.history == whole.history
+
+
+def test_stopping_and_saving_again_and_again_changes_nothing(tmp_path):
+    whole, _ = finished()
+    state, _ = stopped(4)
+    for _ in range(6):
+        save_training(tmp_path / "run.npz", state)
+        state, _ = load_training(tmp_path / "run.npz")
+        next(train(state, IDS, VAL))
+    assert_same_state(state, whole)
+
+
+def test_a_saved_run_keeps_encoding_info_and_time(tmp_path):
+    state = TrainState(GPT(dataclasses.replace(CONFIG, vocab_size=258)), SETTINGS, seconds=2.5)
+    save_training(tmp_path / "run.npz", state, encoding=train_bpe("to be to be to be", 258), info={"corpus": "play"})
+    back, info = load_training(tmp_path / "run.npz")
+    assert back.model.encoding.n_vocab == 258 and info["corpus"] == "play" and back.seconds == 2.5
+
+
+def test_a_finished_run_has_no_more_steps(tmp_path):
+    state, _ = finished()
+    save_training(tmp_path / "run.npz", state)
+    assert list(train(load_training(tmp_path / "run.npz")[0], IDS, VAL)) == []
+
+
+def test_a_finished_model_cannot_be_gone_on_with(tmp_path):
+    save_checkpoint(tmp_path / "model.npz", GPT(CONFIG))
+    with pytest.raises(ValueError, match="nothing to go on with"):
+        load_training(tmp_path / "model.npz")
+
+
+# ---- what a step does and reports
+
+
+def test_records_say_what_happened():
+    state, records = finished()
+    assert [r.step for r in records] == list(range(1, 11))
+    assert [r.learning_rate for r in records] == [warmup_cosine(i, 1e-2, 3, 10, 1e-3) for i in range(10)]
+    assert all(r.tokens_per_second > 0 and math.isfinite(r.loss) and r.grad_norm > 0 for r in records)
+    assert [r.step for r in records if r.val_loss is not None] == [4, 8, 10]
+    assert records[-1].val_loss == estimate_loss(state.model, VAL)
+    assert state.step == 10 and state.optimizer.t == [10] * len(state.optimizer.params) and state.seconds > 0
+
+
+def test_history_has_the_mean_loss_since_the_last_evaluation():
+    state, records = finished()
+    losses = [r.loss for r in records]
+    for entry, span in zip(state.history, [losses[:4], losses[4:8], losses[8:]], strict=True):
+        assert entry["train_loss"] == pytest.approx(np.mean(span))
+        assert entry["val_loss"] == records[entry["step"] - 1].val_loss
+
+
+def test_without_validation_ids_there_is_no_validation_loss():
+    state = TrainState(GPT(CONFIG), SETTINGS)
+    assert {r.val_loss for r in train(state, IDS)} == {None} == {entry["val_loss"] for entry in state.history}
+
+
+def test_the_first_record_is_of_the_weights_before_the_step():
+    state = TrainState(GPT(PLAIN, seed=1), SETTINGS)
+    inputs, targets = next(batches(IDS, 5, 8, np.random.default_rng(3)))  # the settings' seed
+    twin = GPT(PLAIN, seed=1)
+    _, loss = twin(inputs, targets)
+    loss.backward()
+    length = math.sqrt(sum((p.grad.astype(np.float64) ** 2).sum() for p in twin.parameters()))
+    record = next(train(state, IDS))
+    assert record.loss == pytest.approx(loss.item(), rel=1e-5) and record.grad_norm == pytest.approx(length, rel=1e-5)
+
+
+def test_only_matrices_decay():
+    state = TrainState(GPT(CONFIG), dataclasses.replace(SETTINGS, weight_decay=0.25))
+    assert {(p.ndim, decay) for p, decay in zip(state.optimizer.params, state.optimizer.decays)} == {(2, 0.25), (1, 0.0)}
+    assert {id(p) for p in state.optimizer.params} == {id(p) for p in state.model.parameters()}
+
+
+@pytest.mark.parametrize("cores", [1, 2, 3, 5, 8])
+def test_gradients_of_shares_are_those_of_the_whole_batch(cores, monkeypatch):
+    monkeypatch.setattr(training, "_cores", lambda: cores)
+    whole, shared = GPT(PLAIN, seed=1).to(np.float64), GPT(PLAIN, seed=1).to(np.float64)
+    _, loss = whole(INPUTS, TARGETS)
+    loss.backward()
+    assert backward_on_all_cores(shared, INPUTS, TARGETS) == pytest.approx(loss.item(), rel=1e-12)
+    for (name, a), b in zip(whole.named_parameters(), shared.parameters(), strict=True):
+        np.testing.assert_allclose(b.grad, a.grad, rtol=0, atol=1e-12, err_msg=name)
+
+
+def test_gradients_of_an_earlier_step_are_replaced():
+    model = GPT(PLAIN, seed=1)
+    backward_on_all_cores(model, INPUTS, TARGETS)
+    first = [p.grad.copy() for p in model.parameters()]
+    backward_on_all_cores(model, INPUTS, TARGETS)
+    assert_same_arrays(first, [p.grad for p in model.parameters()])
+
+
+def test_two_runs_with_one_seed_are_equal_and_with_another_differ():
+    a, b = finished()[1], finished()[1]
+    assert without_speed(a) == without_speed(b)
+    other = TrainState(GPT(CONFIG, seed=1), dataclasses.replace(SETTINGS, seed=4))
+    assert next(train(other, IDS)).loss != a[0].loss
+
+
+def test_one_batch_is_learned_by_heart():
+    data = np.random.default_rng(0)
+    inputs, targets = data.integers(17, size=(2, 4, 8))
+    model = GPT(dataclasses.replace(PLAIN, n_embd=32))
+    optimizer = AdamW(model.parameters(), lr=1e-2)
+    for _ in range(150):
+        train_step(model, optimizer, inputs, targets)
+    assert model.eval()(inputs, targets)[1].item() < 0.05
+
+
+@pytest.mark.parametrize("step_fails", [False, True])
+def test_blas_threads_are_as_before_after_a_step(step_fails):
+    def threads():
+        return [pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas"]
+
+    model = GPT(CONFIG)
+    with threadpool_limits(limits=2, user_api="blas"):
+        before = threads()
+        if step_fails:
+            with pytest.raises(ValueError):
+                train_step(model, AdamW(model.parameters()), INPUTS + 17, TARGETS)
+        else:
+            train_step(model, AdamW(model.parameters()), INPUTS, TARGETS)
+        assert threads() == before and 2 in before
+
+
+def test_a_step_trains_with_dropout_whatever_the_models_mode_was():
+    losses = set()
+    for mode in (True, False):
+        model = GPT(CONFIG, seed=1).train(mode)
+        losses.add(train_step(model, AdamW(model.parameters()), INPUTS, TARGETS)[0])
+    assert len(losses) == 1
+    assert losses != {GPT(CONFIG, seed=1).eval()(INPUTS, TARGETS)[1].item()}
+
+
+# ---- estimate_loss
+
+
+def loss_by_hand(model, ids):
+    surprises = []
+    for start in range(0, len(ids) - 1, 8):
+        window = ids[start : start + 9]
+        z = model(window[None, :-1])[0].data[0].astype(np.float64)
+        surprises += [np.log(np.exp(row).sum()) - row[target] for row, target in zip(z, window[1:])]
+    assert len(surprises) == len(ids) - 1
+    return np.mean(surprises)
+
+
+@pytest.mark.parametrize("count", [2, 5, 8, 9, 10, 16, 17, 45], ids="{} ids".format)
+@pytest.mark.parametrize("batch_size", [1, 2, 32])
+def test_estimate_is_the_mean_over_windows_with_a_shorter_last_one(count, batch_size):
+    model = GPT(CONFIG)
+    model.wte.weight.data *= 30  # far from equal probabilities
+    want = loss_by_hand(model.eval(), VAL[:count])
+    assert estimate_loss(model.train(), VAL[:count], batch_size) == pytest.approx(want, abs=1e-5)
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_an_estimate_restores_every_mode(fails):
+    model = GPT(CONFIG).train()
+    model.h[0].eval()  # some of them
+    before = [module.training for module in model.modules()]
+    if fails:
+        with pytest.raises(ValueError):
+            estimate_loss(model, VAL + 17)
+    else:
+        estimate_loss(model, VAL)
+    assert [module.training for module in model.modules()] == before
+
+
+def test_an_estimate_leaves_no_gradients_and_draws_no_random_numbers():
+    model = GPT(CONFIG)
+    before = model.rng.bit_generator.state
+    estimate_loss(model, VAL)
+    assert model.rng.bit_generator.state == before and all(p.grad is None for p in model.parameters())
+
+
+# ---- what is refused
+
+
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")  # NumPy's, of the overflow that is the point
+def test_too_high_a_learning_rate_is_named():
+    state = TrainState(GPT(CONFIG), dataclasses.replace(SETTINGS, learning_rate=1e30))
+    with pytest.raises(FloatingPointError, match="learning rate .* too high"):
+        list(train(state, IDS))
+
+
+def test_a_nan_stops_training_before_it_reaches_the_weights():
+    model = GPT(CONFIG)
+    model.ln_f.bias.data[0] = np.nan
+    before = model.state_dict()
+    with pytest.raises(FloatingPointError, match="nan"):
+        train_step(model, AdamW(model.parameters()), INPUTS, TARGETS)
+    for name, array in model.state_dict().items():
+        assert np.array_equal(array, before[name], equal_nan=True), name
+
+
+@pytest.mark.parametrize("ids, val_ids, error", [
+    (IDS + 1, VAL, "ids must lie from 0 to 16"),
+    (IDS - 1, VAL, "ids must lie from 0 to 16"),
+    (IDS, VAL + 1, "val_ids must lie"),
+    (IDS[:8], VAL, "at least 9 ids"),
+    (IDS[None], VAL, "one array"),
+    (IDS * 0.5, VAL, "integer"),
+], ids=["too large", "negative", "validation", "too few", "two axes", "fractions"])  # fmt: skip
+def test_ids_that_cannot_be_trained_on_are_refused(ids, val_ids, error):
+    with pytest.raises((ValueError, TypeError), match=error):
+        next(train(TrainState(GPT(CONFIG), SETTINGS), ids, val_ids))
+
+
+def test_a_loss_of_one_token_is_refused():
+    with pytest.raises(ValueError, match="at least 2 ids"):
+        estimate_loss(GPT(CONFIG), VAL[:1])
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [dict(steps=0), dict(batch_size=1.5), dict(eval_every=0), dict(learning_rate=0), dict(min_learning_rate=0.1), dict(warmup_steps=-1)],
+)
+def test_impossible_settings_are_refused_by_name(wrong):
+    with pytest.raises(ValueError, match=next(iter(wrong))):
+        dataclasses.replace(SETTINGS, **wrong)
