@@ -55,7 +55,7 @@ def refused(capsys, *arguments):
 
 @pytest.mark.parametrize("arguments, words", [
     (["--help"], ["generate", "train", "info"]),
-    (["generate", "--help"], ["--temperature", "--top-k", "--top-p", "--min-p", "--typical-p", "--repetition-penalty", "--seed", "--max-tokens"]),
+    (["generate", "--help"], ["--temperature", "--top-k", "--top-p", "--min-p", "--typical-p", "--seed", "--max-tokens"]),
     (["train", "--help"], ["--corpus", "--out", "--resume", "--force", "--steps", "--n-layer", "--learning-rate", "Ctrl-C"]),
     (["info", "--help"], ["--evaluate", "play"]),
 ])  # fmt: skip
@@ -119,13 +119,14 @@ def test_a_prompt_in_any_script_comes_back(model_file):
 
 @pytest.mark.parametrize("coerced", [{}, {"PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}])
 def test_a_terminal_without_unicode_is_no_error(model_file, coerced):
-    done = run("generate", "Être", "--model", model_file, "--max-tokens", "60", "--seed", "1", "--temperature", "3", env={"LC_ALL": "C", **coerced})
+    options = ["--model", model_file, "--max-tokens", "60", "--seed", "1", "--temperature", "3"]
+    done = run("generate", "Être", *options, env={"LC_ALL": "C", **coerced})
     assert done.returncode == 0 and done.stderr == b"" and done.stdout.endswith(b"\n")
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no broken pipes of this kind")
 def test_a_reader_that_has_read_enough_ends_it_quietly(model_file):
-    command = [sys.executable, "-m", "tinygpt_lib", "generate", "To be", "--model", model_file, "--max-tokens", "200000", "--temperature", "5"]
+    command = [sys.executable, "-m", "tinygpt_lib", "generate", "To be", "--model", model_file, "--max-tokens", "200000"]
     with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         assert process.stdout.read(5) == b"To be"
         process.stdout.close()
@@ -133,8 +134,8 @@ def test_a_reader_that_has_read_enough_ends_it_quietly(model_file):
 
 
 @pytest.mark.parametrize("options, words", [
-    (["--model", "missing.npz"], ["missing.npz", "play"]), (["--temperature", "-1"], ["temperature", "-1"]), (["--top-p", "90"], ["top_p", "90"]),
-    (["--top-k", "-3"], ["top_k", "-3"]), (["--max-tokens", "-1"], ["at least 0", "-1"]), (["--min-p", "2"], ["min_p", "2"]),
+    (["--model", "missing.npz"], ["missing.npz", "play"]), (["--temperature", "-1"], ["temperature", "-1"]),
+    (["--top-p", "90"], ["top_p", "90"]), (["--top-k", "-3"], ["top_k", "-3"]), (["--max-tokens", "-1"], ["at least 0", "-1"]), (["--min-p", "2"], ["min_p", "2"]),
     (["--typical-p", "0"], ["typical_p"]), (["--repetition-penalty", "0"], ["repetition_penalty"]), (["--seed", "-1"], ["seed", "-1"]),
 ])  # fmt: skip
 def test_a_mistake_in_generate_is_one_line(capsys, model_file, options, words):
@@ -202,8 +203,9 @@ def test_an_existing_file_is_refused_unless_forced(capsys, folder, tmp_path):
 
 @pytest.mark.parametrize("options, words", [
     (["--corpus", "missing.txt"], ["missing.txt", "play"]), (["--n-head", "3"], ["n_embd", "n_head"]), (["--steps", "0"], ["steps", "0"]),
-    (["--vocab-size", "100"], ["257", "100"]), (["--vocab-size", "99999"], ["99999", "at most"]), (["--learning-rate", "0"], ["learning_rate"]),
-    (["--block-size", "5000"], ["5001"]), (["--dropout", "1"], ["dropout"]), (["--batch-size", "-1"], ["batch_size"]), (["--seed", "-1"], ["seed"]),
+    (["--vocab-size", "100"], ["257", "100"]), (["--vocab-size", "99999"], ["99999", "at most"]),
+    (["--learning-rate", "0"], ["learning_rate"]), (["--seed", "-1"], ["seed"]),
+    (["--block-size", "5000"], ["5001"]), (["--dropout", "1"], ["dropout"]), (["--batch-size", "-1"], ["batch_size"]),
     (["--out", "nowhere/a.npz"], ["nowhere"]), (["--resume", "missing.npz"], ["missing.npz"]), (["--warmup-steps", "-1"], ["warmup_steps"]),
 ])  # fmt: skip
 def test_a_mistake_in_train_is_one_line_and_leaves_no_file(capsys, folder, tmp_path, monkeypatch, options, words):

