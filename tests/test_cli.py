@@ -135,7 +135,8 @@ def test_a_reader_that_has_read_enough_ends_it_quietly(model_file):
 
 @pytest.mark.parametrize("options, words", [
     (["--model", "missing.npz"], ["missing.npz", "play"]), (["--temperature", "-1"], ["temperature", "-1"]),
-    (["--top-p", "90"], ["top_p", "90"]), (["--top-k", "-3"], ["top_k", "-3"]), (["--max-tokens", "-1"], ["at least 0", "-1"]), (["--min-p", "2"], ["min_p", "2"]),
+    (["--top-p", "90"], ["top_p", "90"]), (["--top-k", "-3"], ["top_k", "-3"]),
+    (["--max-tokens", "-1"], ["at least 0", "-1"]), (["--min-p", "2"], ["min_p", "2"]),
     (["--typical-p", "0"], ["typical_p"]), (["--repetition-penalty", "0"], ["repetition_penalty"]), (["--seed", "-1"], ["seed", "-1"]),
 ])  # fmt: skip
 def test_a_mistake_in_generate_is_one_line(capsys, model_file, options, words):

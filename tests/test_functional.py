@@ -392,7 +392,7 @@ def test_embedding_of_one_id_and_of_none():
 
 @pytest.mark.parametrize("bad", [4, -1])
 def test_embedding_refuses_ids_outside_the_table(bad):
-    with pytest.raises(ValueError, match=f"0 to 3, got {bad}"):
+    with pytest.raises(ValueError, match=f"0 to 3, got.* {bad}"):
         embedding(numbers(4, 2), [0, bad])
 
 

@@ -117,8 +117,9 @@ def _run(state, ids, val_ids, out, info):
     from tqdm import tqdm
 
     val_loss = state.history[-1]["val_loss"] if state.history else None
+    records = train(state, ids, val_ids)
     with _ctrl_c_noted() as pressed, tqdm(total=state.settings.steps, initial=state.step, unit="step") as bar:
-        for record in train(state, ids, val_ids):
+        for record in records:
             val_loss = record.val_loss or val_loss
             shown = {"loss": f"{record.loss:.3f}", "tokens/s": f"{record.tokens_per_second:,.0f}"}
             bar.set_postfix({**shown, **({"validation": f"{val_loss:.3f}"} if val_loss else {})}, refresh=False)
@@ -165,8 +166,9 @@ def _command(options, out):
 
 
 def _first_line(text):
-    """The first speaker's name of a text, or its first line: something to start a sample from."""
-    return text.replace(END_OF_TEXT, "").strip().splitlines()[0] + "\n"
+    """The first line of a text that ends with a colon, a speaker's name in a play, or else its first whole line."""
+    lines = text.replace(END_OF_TEXT, "").splitlines()[1:] or [text]
+    return next((line for line in lines if line.endswith(":")), next(filter(str.strip, lines), text)) + "\n"
 
 
 # ---- info

@@ -69,7 +69,7 @@ def read(source):
     if isinstance(source, (str, os.PathLike)):
         if not Path(source).is_file():
             raise FileNotFoundError(f"there is no file {source}: check the name, or the folder you are in ({Path.cwd()})")
-        with _damage_explained(source), open(source, "rb") as file:
+        with _damage_explained(source), open(source, "rb") as file:  # opened here, so that it's closed whatever happens
             stored = np.load(file, allow_pickle=False)
             if not isinstance(stored, np.lib.npyio.NpzFile):
                 raise ValueError("it holds one array")

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from . import archive
+from . import archive, validate
 from .tokenizer import END_OF_TEXT
 
 SHAKESPEARE_URL = "https://raw.githubusercontent.com/karpathy/char-rnn/master/data/tinyshakespeare/input.txt"
@@ -67,16 +67,23 @@ def split(sequence, fraction=0.9):
 
 def encode(encoding, text):
     """The ids of a text as an array, <|endoftext|> as its one id."""
+    validate.string("text", text)
     return np.array(encoding.encode(text, allowed_special="all"), dtype=np.int64)
 
 
 def batches(ids, batch_size, block_size, rng):
-    """Endlessly yield (inputs, targets), each (batch_size, block_size): random windows, targets one token later."""
+    """An endless iterator of (inputs, targets), each (batch_size, block_size): random windows, targets one token later."""
     ids = np.asarray(ids)
     if ids.ndim != 1 or ids.dtype.kind not in "iu":
         raise TypeError(f"batches are cut from one array of integer ids, got shape {ids.shape} of {ids.dtype}")
+    validate.whole_number("batch_size", batch_size, least=1)
+    validate.whole_number("block_size", block_size, least=1)
     if len(ids) <= block_size:
         raise ValueError(f"windows of {block_size} tokens and a next one need at least {block_size + 1} ids, got {len(ids)}")
+    return _windows(ids, batch_size, block_size, validate.generator(rng))
+
+
+def _windows(ids, batch_size, block_size, rng):
     offsets = np.arange(block_size)
     while True:
         windows = rng.integers(0, len(ids) - block_size, size=(batch_size, 1)) + offsets

@@ -7,6 +7,7 @@ import math
 
 import numpy as np
 
+from . import validate
 from .tensor import Tensor, as_tensor, record
 
 SQRT_2_OVER_PI = math.sqrt(2 / math.pi)  # a Python float, so that float32 stays float32
@@ -55,7 +56,7 @@ def cross_entropy(logits, targets):
     """Mean of -log softmax(logits)[target]: logits (..., V), targets (...) ids; a scalar, in nats."""
     (logits,) = _floats(logits)
     V = logits.shape[-1]
-    ids = _ids(targets, V, "targets")
+    ids = validate.token_ids("targets", as_tensor(targets).data, V)
     if ids.shape != logits.shape[:-1] or not ids.size:
         raise ValueError(f"targets must have the logits' shape without its last axis, {logits.shape[:-1]}, and not be empty, got {ids.shape}")
     z, ids = logits.data.reshape(-1, V), ids.reshape(-1)
@@ -116,6 +117,8 @@ def layer_norm(x, weight, bias, eps=1e-5):
     """
     x, weight, bias = _floats(x, weight, bias)
     C = x.shape[-1]
+    if weight.shape != (C,) or bias.shape != (C,):
+        raise ValueError(f"layer_norm of x (..., {C}) needs weight and bias of shape ({C},), got {weight.shape} and {bias.shape}")
     rows = x.data.reshape(-1, C)
     xhat, y, inv_std = np.empty_like(rows), np.empty_like(rows), np.empty_like(rows[:, :1])
 
@@ -147,8 +150,9 @@ def linear(x, weight, bias=None):
     """x @ weight.T + bias: (..., C) to (..., O) with weight (O, C) and bias (O,)."""
     x, weight, *bias = _floats(x, weight, *(() if bias is None else (bias,)))
     O, C = weight.shape
-    if x.shape[-1:] != (C,):
-        raise ValueError(f"linear with weight {weight.shape} needs x of shape (..., {C}), got {x.shape}")
+    if x.shape[-1:] != (C,) or any(b.shape != (O,) for b in bias):
+        got = " and ".join(f"{t.shape}" for t in (x, *bias))
+        raise ValueError(f"linear with weight {weight.shape} needs x of shape (..., {C}) and a bias of ({O},), got {got}")
     rows = x.data.reshape(-1, C)  # one large product instead of B small ones
     y = rows @ weight.data.T
     for b in bias:
@@ -165,7 +169,7 @@ def linear(x, weight, bias=None):
 def embedding(weight, ids):
     """The rows of weight (V, C) at ids (...): (..., C)."""
     weight = as_tensor(weight)
-    ids = _ids(ids, len(weight), "ids")
+    ids = validate.token_ids("ids", as_tensor(ids).data, len(weight))
 
     def backward(g):
         # An id that occurs n times collects n gradients: sort by id, then add up each run.
@@ -299,8 +303,7 @@ def _column_sums(a):
 
 
 def _dropout_mask(shape, p, rng, dtype):
-    if not 0 <= p < 1:
-        raise ValueError(f"the probability of dropout must be at least 0 and below 1, got {p}")
+    validate.below_one("the probability of dropout", p)
     keep = round((1 - p) * 65536)  # sixteen random bits an element decide: a fifth of the time of random floats
     return (rng.integers(0, 65536, shape, dtype=np.uint16) < keep) * np.asarray(65536 / keep, dtype=dtype)
 
@@ -312,14 +315,3 @@ def _floats(*values):
         return tensors
     dtype = np.result_type(*[t.dtype for t in tensors if t.dtype.kind == "f"] or [np.float32])
     return [t if t.dtype.kind == "f" else Tensor(t.data, dtype=dtype) for t in tensors]
-
-
-def _ids(ids, count, name):
-    """`ids` as an integer array, each in [0, count)."""
-    ids = as_tensor(ids).data
-    if ids.dtype.kind not in "iu":
-        raise TypeError(f"{name} must be integers, got {ids.dtype}")
-    if ids.size and not (0 <= ids.min() and ids.max() < count):
-        bad = ids.min() if ids.min() < 0 else ids.max()
-        raise ValueError(f"{name} must be ids from 0 to {count - 1}, got {bad}: is this another model's tokenizer?")
-    return ids

@@ -4,11 +4,10 @@ import codecs
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
-from numbers import Integral
 
 import numpy as np
 
-from . import sampling
+from . import sampling, validate
 from .gpt import KVCache
 from .sampling import SamplingSettings
 from .tensor import Tensor, no_grad
@@ -61,14 +60,14 @@ def stream(model, ids, settings=None, *, max_new_tokens=None, seed=None, rng=Non
     if not isinstance(settings, SamplingSettings):
         raise TypeError(f"settings must be SamplingSettings, got {type(settings).__name__}")
     ids = _prompt_ids(ids, model.config.vocab_size)
-    if max_new_tokens is not None and (not isinstance(max_new_tokens, Integral) or max_new_tokens < 0):
-        raise ValueError(f"max_new_tokens must be a whole number of at least 0, got {max_new_tokens!r}")
+    if max_new_tokens is not None:
+        validate.whole_number("max_new_tokens", max_new_tokens)
     encoding = model.encoding if encoding is None else encoding
     if encoding is not None:
         _check_vocabulary(model, encoding)
     elif stop_at_eot:
         raise ValueError("stop_at_eot needs to know the end-of-text token: pass encoding=")
-    return _steps(model, ids, settings, max_new_tokens, make_rng(seed, rng), encoding, stop_at_eot)
+    return _steps(model, ids, settings, max_new_tokens, _make_rng(seed, rng), encoding, stop_at_eot)
 
 
 def _steps(model, ids, settings, max_new_tokens, rng, encoding, stop_at_eot):
@@ -142,8 +141,7 @@ def _generate(model, idx, max_new_tokens, options, **settings):
     ids = _prompt_ids(idx, model.config.vocab_size)
     if ids.ndim != 2:
         raise ValueError(f"idx must have shape (batch, time), got {ids.shape}: [ids] makes a batch of one")
-    if max_new_tokens is None:
-        raise ValueError("max_new_tokens must be a whole number of at least 0, got None")
+    validate.whole_number("max_new_tokens", max_new_tokens)
     options, settings = split_settings(options, settings)
     steps = stream(model, ids, settings, max_new_tokens=max_new_tokens, **options)
     return Tensor(np.concatenate([ids, *(step.token[:, None] for step in steps)], axis=1))
@@ -157,8 +155,7 @@ def generate_text(model, prompt, max_tokens=100, temperature=0.8, top_k=50, top_
     """
     encoding = encoding_of(model, options.pop("encoding", None))
     ids = encode_prompt(encoding, prompt)
-    if max_tokens is None:
-        raise ValueError("max_tokens must be a whole number of at least 0, got None")
+    validate.whole_number("max_tokens", max_tokens)
     options, settings = split_settings(options, dict(temperature=temperature, top_k=top_k, top_p=top_p))
     steps = stream(model, ids, settings, max_new_tokens=max_tokens, encoding=encoding, stop_at_eot=stop_at_eot, **options)
     return prompt + "".join(step.text for step in steps)
@@ -180,8 +177,7 @@ def encoding_of(model, encoding=None):
 
 def encode_prompt(encoding, prompt):
     """The ids of a prompt that must have some; <|endoftext|> in it is the token, not its letters."""
-    if not isinstance(prompt, str):
-        raise TypeError(f"the prompt must be a string, got {type(prompt).__name__}")
+    validate.string("the prompt", prompt)
     if not prompt:
         raise ValueError("the prompt is empty and the model must start from something: pass at least a newline")
     return encoding.encode(prompt, allowed_special="all")
@@ -196,28 +192,22 @@ def split_settings(options, settings):
     )
 
 
-def make_rng(seed, rng):
+def _make_rng(seed, rng):
     """The Generator given, or one from `seed`, or one from fresh entropy."""
-    if rng is None:
-        return np.random.default_rng(seed)
-    if seed is not None:
+    if rng is not None and seed is not None:
         raise ValueError("pass seed or rng, not both")
-    if not isinstance(rng, np.random.Generator):
-        raise TypeError(f"rng must be a numpy.random.Generator (np.random.default_rng(0)), got {type(rng).__name__}")
-    return rng
+    return validate.seeded(seed) if rng is None else validate.generator(rng)
 
 
 def _prompt_ids(idx, vocab_size):
-    ids = Tensor(idx).data
-    if ids.dtype.kind not in "iu" and ids.size:
-        raise TypeError(f"ids must be integers, got {np.asarray(getattr(idx, 'data', idx)).dtype}")
+    ids = validate.token_ids("ids", Tensor(idx).data, vocab_size)
     if ids.ndim not in (1, 2) or not ids.size:
         raise ValueError(f"ids must have shape (time,) or (batch, time) and not be empty, got {ids.shape}: start from at least one token")
-    if ids.min() < 0 or ids.max() >= vocab_size:
-        raise ValueError(f"ids must lie from 0 to {vocab_size - 1}, got {ids.min()} to {ids.max()}: is this another model's tokenizer?")
     return ids
 
 
 def _check_vocabulary(model, encoding):
+    if not hasattr(encoding, "n_vocab"):
+        raise TypeError(f"encoding must be a tiktoken.Encoding, got {encoding!r}: get_encoding(name) gives one")
     if encoding.n_vocab != model.config.vocab_size:
         raise ValueError(f"the encoding {encoding.name!r} has {encoding.n_vocab} tokens and the model {model.config.vocab_size}: they must be a pair")

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from . import archive
+from . import archive, validate
 from . import functional as F
 from .nn import Block, Dropout, Embedding, LayerNorm, Module
 from .tensor import Tensor, no_grad
@@ -27,13 +27,10 @@ class GPTConfig:
 
     def __post_init__(self):
         for name in ("vocab_size", "block_size", "n_layer", "n_head", "n_embd"):
-            value = getattr(self, name)
-            if not isinstance(value, (int, np.integer)) or isinstance(value, bool) or value < 1:
-                raise ValueError(f"{name} must be a whole number of at least 1, got {value!r}")
+            validate.whole_number(name, getattr(self, name), least=1)
         if self.n_embd % self.n_head:
             raise ValueError(f"n_embd must be a multiple of n_head, got {self.n_embd} and {self.n_head}")
-        if not 0 <= self.dropout < 1:
-            raise ValueError(f"dropout must be at least 0 and below 1, got {self.dropout!r}")
+        validate.below_one("dropout", self.dropout)
 
 
 class KVCache:
@@ -65,7 +62,7 @@ class GPT(Module):
         if not isinstance(config, GPTConfig):
             raise TypeError(f"GPT needs a GPTConfig, got {type(config).__name__}")
         self.config, self.encoding = config, None
-        self.rng = rng = np.random.default_rng(seed)
+        self.rng = rng = validate.seeded(seed)
         self.wte = Embedding(config.vocab_size, config.n_embd, rng)
         self.wpe = Embedding(config.block_size, config.n_embd, rng)
         self.drop = Dropout(config.dropout, rng)

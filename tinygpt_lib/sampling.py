@@ -7,9 +7,10 @@ penalty, temperature, top-k, top-p, min-p, typical-p; what is left is renormalis
 import math
 from dataclasses import dataclass, fields
 from functools import cached_property
-from numbers import Integral, Real
 
 import numpy as np
+
+from . import validate
 
 TOLERANCE = 1e-7  # so that a mass of 0.7 isn't missed because .4 + .3 was rounded down
 
@@ -27,7 +28,7 @@ class SamplingSettings:
 
     def __post_init__(self):
         for field in fields(self):
-            _CHECKS[field.name](getattr(self, field.name))
+            _check(field.name, getattr(self, field.name))
 
 
 # ---- the filters
@@ -35,7 +36,7 @@ class SamplingSettings:
 
 def temperature(logits, value):
     """Logits divided by `value`: below 1 the likely become likelier; 0 is greedy, all mass on the largest."""
-    _check_temperature(value)
+    _check("temperature", value)
     x = _logits(logits)
     if value == 0:
         first = np.arange(x.shape[-1]) == x.argmax(axis=-1)[..., None]
@@ -49,7 +50,7 @@ def temperature(logits, value):
 
 def top_k(logits, k):
     """Keep the k largest logits; of equal ones those with the lower ids. None or 0 keeps all."""
-    _check_top_k(k)
+    _check("top_k", k)
     x = _logits(logits)
     return x.copy() if not k else _each_row(lambda row: _keep_only(row, _largest(row, k)), x)
 
@@ -59,7 +60,7 @@ def top_p(logits, p):
 
     The token that crosses p is kept, and at least one always is. 1 keeps all.
     """
-    _check_fraction("top_p", p)
+    _check("top_p", p)
     x = _logits(logits)
 
     def nucleus(row):
@@ -73,7 +74,7 @@ def top_p(logits, p):
 
 def min_p(logits, p):
     """Keep tokens at least p times as likely as the likeliest (Nguyen et al., 2024, arXiv 2407.01082). 0 keeps all."""
-    _check_fraction("min_p", p)
+    _check("min_p", p)
     x = _logits(logits)
     if p == 0:
         return x.copy()
@@ -86,7 +87,7 @@ def typical_p(logits, p):
 
     Meister et al., 2023 (arXiv 2202.00666).
     """
-    _check_typical_p(p)
+    _check("typical_p", p)
     x = _logits(logits)
 
     def typical(row):
@@ -104,15 +105,13 @@ def repetition_penalty(logits, seen, penalty):
 
     seen: ids (T,) or, for logits (B, V), (B, T). Keskar et al., 2019 (arXiv 1909.05858), section 4.1.
     """
-    _check_penalty(penalty)
+    _check("repetition_penalty", penalty)
     x = _logits(logits)
-    seen = np.asarray(seen, dtype=np.int64)
+    seen = validate.token_ids("seen", seen, x.shape[-1])
     if not seen.size:
         return x.copy()
     if seen.shape[:-1] != x.shape[:-1]:
         raise ValueError(f"seen must be (T,) for logits (V,) and (B, T) for logits (B, V), got {seen.shape} for {x.shape}")
-    if not (0 <= seen.min() and seen.max() < x.shape[-1]):
-        raise ValueError(f"seen must hold ids from 0 to {x.shape[-1] - 1}, got {seen.min()} to {seen.max()}")
     marked = np.zeros(x.shape, dtype=bool)
     np.put_along_axis(marked, seen, True, axis=-1)
     return np.where(marked, np.where(x > 0, x / penalty, x * penalty), x)
@@ -172,6 +171,8 @@ def draw(probs, rng):
     It is the first whose cumulative probability exceeds the number, scaled by the row's total: so
     the same numbers give two settings the same luck. An int for (V,), an array (B,) for (B, V).
     """
+    if not hasattr(rng, "random"):
+        raise TypeError(f"rng must be a numpy.random.Generator, got {type(rng).__name__}")
     probs = np.asarray(probs, dtype=np.float64)
     if probs.ndim not in (1, 2) or not np.isfinite(probs).all() or (probs < 0).any() or not (0 < probs.sum(axis=-1)).all() or not np.isfinite(probs.sum(axis=-1)).all():
         raise ValueError("draw needs probabilities (V,) or (B, V), finite, not negative, and not all 0 in a row")
@@ -322,37 +323,17 @@ def _logits(logits):
     return x
 
 
-def _number(name, value, valid, rule):
-    if isinstance(value, bool) or not isinstance(value, Real) or not valid(value):
-        raise ValueError(f"{name} must be {rule}, got {value!r}")
-
-
-def _check_temperature(value):
-    _number("temperature", value, lambda t: 0 <= t < math.inf, "a number of at least 0")
-
-
-def _check_top_k(value):
-    if value is not None and (isinstance(value, bool) or not isinstance(value, Integral) or value < 0):
-        raise ValueError(f"top_k must be a whole number of at least 0, or None, got {value!r}")
-
-
-def _check_fraction(name, value):
-    _number(name, value, lambda p: 0 <= p <= 1, "between 0 and 1")
-
-
-def _check_typical_p(value):
-    _number("typical_p", value, lambda p: 0 < p <= 1, "above 0 and at most 1")
-
-
-def _check_penalty(value):
-    _number("repetition_penalty", value, lambda r: 0 < r < math.inf, "a positive number")
-
-
-_CHECKS = {
-    "temperature": _check_temperature,
-    "top_k": _check_top_k,
-    "top_p": lambda value: _check_fraction("top_p", value),
-    "min_p": lambda value: _check_fraction("min_p", value),
-    "typical_p": _check_typical_p,
-    "repetition_penalty": _check_penalty,
+_RULES = {
+    "temperature": (lambda t: 0 <= t < math.inf, "a number of at least 0"),
+    "top_p": (lambda p: 0 <= p <= 1, "between 0 and 1"),
+    "min_p": (lambda p: 0 <= p <= 1, "between 0 and 1"),
+    "typical_p": (lambda p: 0 < p <= 1, "above 0 and at most 1"),
+    "repetition_penalty": (lambda r: 0 < r < math.inf, "a positive number"),
 }
+
+
+def _check(name, value):
+    if name != "top_k":
+        validate.number(name, value, *_RULES[name])
+    elif value is not None:
+        validate.whole_number(name, value)

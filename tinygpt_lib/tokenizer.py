@@ -3,7 +3,7 @@
 import base64
 from collections import Counter, defaultdict
 
-from . import archive
+from . import archive, validate
 
 END_OF_TEXT = "<|endoftext|>"
 
@@ -13,11 +13,16 @@ GPT2_PATTERN = r"""'(?:[sdmt]|ll|ve|re)| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+
 
 
 def learn_merges(text):
-    """Yield (token, count) for the most frequent pair of neighbours, merged, again and again.
+    """An iterator of (token, count) for the most frequent pair of neighbours, merged, again and again.
 
     token: the bytes of the new token. Of equally frequent ones the first in byte order comes first.
     Sennrich et al., 2016 (arXiv 1508.07909), on bytes. ("aaab" * 9 gives b"aa", ...)
     """
+    validate.string("text", text)
+    return _merges(text)
+
+
+def _merges(text):
     import regex
 
     pieces = (piece for part in text.split(END_OF_TEXT) for piece in regex.findall(GPT2_PATTERN, part))
@@ -59,10 +64,7 @@ def _joined_pairs(parts):
 
 def train_bpe(text, vocab_size, name="bpe"):
     """A tiktoken.Encoding of vocab_size tokens learned from text: 256 bytes, merges, and <|endoftext|> last."""
-    if not isinstance(text, str):
-        raise TypeError(f"train_bpe learns from a string, got {type(text).__name__}")
-    if not isinstance(vocab_size, int) or vocab_size < 257:
-        raise ValueError(f"vocab_size must be a whole number of at least 257 (256 bytes and {END_OF_TEXT}), got {vocab_size!r}")
+    validate.whole_number("vocab_size (256 bytes, merges and <|endoftext|>)", vocab_size, least=257)
     tokens = [bytes([b]) for b in range(256)]
     merges = learn_merges(text)
     while len(tokens) < vocab_size - 1:
@@ -119,6 +121,7 @@ def get_encoding(name):
 
 def show_token(encoding, token):
     """A token as one can print it: a space as \u00b7, a newline as \u21b5, bytes that aren't text in hexadecimal."""
+    token = validate.token_ids("token", [token], encoding.n_vocab)[0]
     data = encoding.decode_single_token_bytes(int(token))
     try:
         text = data.decode("utf-8")

@@ -13,7 +13,7 @@ from functools import cache
 import numpy as np
 from threadpoolctl import ThreadpoolController
 
-from . import archive
+from . import archive, validate
 from .checkpoint import read_checkpoint, save_checkpoint
 from .data import batches
 from .generation import evaluating
@@ -38,12 +38,17 @@ class TrainSettings:
 
     def __post_init__(self):
         for name in ("steps", "batch_size", "eval_every"):
-            if not isinstance(getattr(self, name), int) or getattr(self, name) < 1:
-                raise ValueError(f"{name} must be a whole number of at least 1, got {getattr(self, name)!r}")
-        if not self.learning_rate > 0 or not 0 <= self.min_learning_rate <= self.learning_rate:
-            raise ValueError(f"learning_rate must be positive and min_learning_rate between 0 and it, got {self.learning_rate!r} and {self.min_learning_rate!r}")
-        if not isinstance(self.warmup_steps, int) or self.warmup_steps < 0:
-            raise ValueError(f"warmup_steps must be a whole number of at least 0, got {self.warmup_steps!r}")
+            validate.whole_number(name, getattr(self, name), least=1)
+        for name in ("warmup_steps", "seed"):
+            validate.whole_number(name, getattr(self, name))
+        for name in ("learning_rate", "max_grad_norm"):
+            validate.number(name, getattr(self, name), lambda x: 0 < x < math.inf, "a positive number")
+        for name in ("min_learning_rate", "weight_decay"):
+            validate.number(name, getattr(self, name), lambda x: 0 <= x < math.inf, "a number of at least 0")
+        for beta in self.betas:
+            validate.below_one("each of betas", beta)
+        if self.min_learning_rate > self.learning_rate:
+            raise ValueError(f"min_learning_rate must be at most learning_rate, got {self.min_learning_rate} and {self.learning_rate}")
 
 
 @dataclass(frozen=True)
@@ -80,15 +85,18 @@ class TrainState:
 
 
 def train(state, ids, val_ids=None):
-    """Yield Metrics after each step on ids (N,), until settings.steps; val_loss every eval_every steps.
+    """An iterator that takes a step on ids (N,) and yields its Metrics, until settings.steps; val_loss every eval_every steps.
 
     Stop by leaving the loop; calling train again with the same state goes on as if it had not stopped.
     """
+    config = state.model.config
+    ids = validate.token_ids("ids", ids, config.vocab_size)
+    val_ids = None if val_ids is None else validate.token_ids("val_ids", val_ids, config.vocab_size)
+    return _steps(state, batches(ids, state.settings.batch_size, config.block_size, state.rng), val_ids)
+
+
+def _steps(state, windows, val_ids):
     settings, model = state.settings, state.model
-    windows = batches(ids, settings.batch_size, model.config.block_size, state.rng)
-    _check_range(model, ids, "ids")
-    if val_ids is not None:
-        _check_range(model, val_ids, "val_ids")
     while state.step < settings.steps:
         start = time.perf_counter()
         state.optimizer.lr = warmup_cosine(
@@ -202,12 +210,6 @@ def load_training(path):
         m[...], v[...] = checkpoint.extra[f"meta/m/{i}"], checkpoint.extra[f"meta/v/{i}"]
     state.rng.bit_generator.state, model.rng.bit_generator.state = saved["generators"]
     return state, checkpoint.info
-
-
-def _check_range(model, ids, name):
-    ids = np.asarray(ids)
-    if ids.size and not (0 <= ids.min() and ids.max() < model.config.vocab_size):
-        raise ValueError(f"{name} must lie from 0 to {model.config.vocab_size - 1}, got {ids.min()} to {ids.max()}: is this another model's tokenizer?")
 
 
 @contextmanager
