@@ -5,6 +5,7 @@ import json
 
 import numpy as np
 import pytest
+import tiktoken
 from safetensors.numpy import load_file, save_file
 
 from tinygpt_lib import GPT, GPTConfig, load_gpt2, load_pretrained, read_checkpoint, save_checkpoint, save_gpt2, train_bpe
@@ -217,3 +218,21 @@ def test_a_configuration_with_other_sizes_does_not_fit(tmp_path):
     save_checkpoint(tmp_path / "a.npz", model)
     with pytest.raises(ValueError, match="don't fit"):
         load_pretrained(tmp_path / "a.npz")
+
+
+def test_a_frozen_parameter_is_saved_too(tmp_path):
+    model = lively()
+    model.wpe.weight.requires_grad = False
+    save_checkpoint(tmp_path / "a.npz", model, dtype=np.float32)
+    loaded, _ = load_pretrained(tmp_path / "a.npz")
+    np.testing.assert_array_equal(loaded.wpe.weight.data, model.wpe.weight.data)
+
+
+def test_an_encoding_is_saved_whole_whatever_its_name_and_pattern(tmp_path):
+    learned = train_bpe("to be or not to be, that is the question " * 20, 270, name="gpt2")
+    letters = tiktoken.Encoding("letters", pat_str=r".", mergeable_ranks=learned._mergeable_ranks, special_tokens=learned._special_tokens)
+    for encoding in (learned, letters):
+        model = GPT(GPTConfig(270, 8, 1, 1, 8))
+        save_checkpoint(tmp_path / "a.npz", model, encoding=encoding)
+        again = load_pretrained(tmp_path / "a.npz")[1]
+        assert again.encode("to be") == encoding.encode("to be") and again.name == encoding.name

@@ -12,7 +12,9 @@ import numpy as np
 import pytest
 
 import tinygpt_lib.__main__ as cli
-from tinygpt_lib import GPT, GPTConfig, generate_text, load_pretrained, load_training, save_checkpoint, train_bpe
+from tinygpt_lib import (
+    GPT, GPTConfig, TrainState, generate_text, load_pretrained, load_training, save_checkpoint, save_training, train_bpe
+)  # fmt: skip
 
 ROOT = Path(__file__).parents[1]
 SIZES = "--vocab-size 280 --block-size 8 --n-layer 1 --n-head 2 --n-embd 8 --batch-size 2 --warmup-steps 2".split()
@@ -207,7 +209,7 @@ def test_an_existing_file_is_refused_unless_forced(capsys, folder, tmp_path):
     (["--vocab-size", "100"], ["257", "100"]), (["--vocab-size", "99999"], ["99999", "at most"]),
     (["--learning-rate", "0"], ["learning_rate"]), (["--seed", "-1"], ["seed"]),
     (["--block-size", "5000"], ["5001"]), (["--dropout", "1"], ["dropout"]), (["--batch-size", "-1"], ["batch_size"]),
-    (["--out", "nowhere/a.npz"], ["nowhere"]), (["--resume", "missing.npz"], ["missing.npz"]), (["--warmup-steps", "-1"], ["warmup_steps"]),
+    (["--out", "nowhere/a.npz"], ["nowhere"]), (["--warmup-steps", "-1"], ["warmup_steps"]),
 ])  # fmt: skip
 def test_a_mistake_in_train_is_one_line_and_leaves_no_file(capsys, folder, tmp_path, monkeypatch, options, words):
     monkeypatch.chdir(tmp_path)
@@ -303,3 +305,24 @@ def test_info_refuses_a_corpus_that_has_changed(capsys, tmp_path, play):
 def test_info_on_what_is_no_checkpoint_is_one_line(capsys, tmp_path, content):
     (tmp_path / "a.npz").write_bytes(content)
     assert "a.npz" in refused(capsys, "info", tmp_path / "a.npz")
+
+
+# ---- resuming, more closely
+
+
+def test_a_run_that_is_not_there_can_not_be_resumed(capsys):
+    assert "missing.npz" in refused(capsys, "train", "--resume", "missing.npz")
+
+
+def test_resume_takes_no_other_setting(capsys):
+    assert "--steps, --seed" in refused(capsys, "train", "--resume", "a.npz", "--steps", "9", "--seed", "1")
+
+
+def test_a_run_saved_without_its_corpus_goes_on_from_python_only(capsys, tmp_path):
+    save_training(tmp_path / "a.npz", TrainState(GPT(GPTConfig(300, 8, 1, 1, 8))))
+    assert "corpus" in refused(capsys, "train", "--resume", tmp_path / "a.npz")
+
+
+def test_info_reads_any_history(capsys, tmp_path):
+    save_checkpoint(tmp_path / "a.npz", GPT(GPTConfig(300, 8, 1, 1, 8)), history=[{"step": 1, "loss": 2.0}])
+    assert cli.main(["info", str(tmp_path / "a.npz")]) == 0

@@ -187,3 +187,8 @@ def test_batches_leave_the_ids_as_they_were():
 def test_ids_that_make_no_windows_are_refused(ids, error, words):
     with pytest.raises(error, match=words):
         next(batches(ids, 2, 8, np.random.default_rng(0)))
+
+
+def test_a_byte_order_mark_is_not_text(tmp_path):
+    (tmp_path / "a.txt").write_text("hello", encoding="utf-8-sig")
+    assert load_corpus(tmp_path / "a.txt") == "hello"

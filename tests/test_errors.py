@@ -151,7 +151,7 @@ MISTAKES = {
     "generate from floats": (lambda w: tg.generate(w.model, [[1.5]], 3), TypeError, ["integers", "float"]),
     "generate from another vocabulary": (lambda w: tg.generate(w.model, [[5, V]], 3), ValueError, ["0 to 299", "300"]),
     "generate from a negative id": (lambda w: tg.generate(w.model, [[-1]], 3), ValueError, ["0 to 299", "-1"]),
-    "generate from text": (lambda w: tg.generate(w.model, "To be", 3), TypeError, ["numbers", "str"]),
+    "generate from text": (lambda w: tg.generate(w.model, "To be", 3), TypeError, ["ids", "text"]),
     "a misspelt option": (lambda w: tg.generate(w.model, [[1]], 3, tempature=1), TypeError, ["tempature"]),
     "seed and rng": (lambda w: tg.generate(w.model, [[1]], 3, seed=1, rng=RNG), ValueError, ["seed or rng", "both"]),
     "a seed as rng": (lambda w: tg.generate(w.model, [[1]], 3, rng=1), TypeError, ["Generator", "int"]),

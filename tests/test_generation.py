@@ -483,3 +483,10 @@ def test_logits_that_are_not_numbers_are_refused(model):
     model.ln_f.weight.data[:] = np.nan
     with pytest.raises(ValueError, match="NaN"):
         generate(model, [[1]], 3)
+
+
+def test_an_option_that_is_not_there_is_named_with_those_that_are():
+    model = GPT(GPTConfig(10, 4, 1, 1, 4))
+    for options in ({"temprature": 1}, {"temperature": 0.5}):
+        with pytest.raises(TypeError, match=f"no option {next(iter(options))} here: choose among .*top_k"):
+            generate(model, [[1]], 2, **options)

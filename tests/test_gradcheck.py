@@ -126,3 +126,11 @@ def test_a_numerical_gradient_is_the_slope():
 
 def test_a_function_of_no_numbers_passes():
     assert gradcheck(lambda x: x * 2, np.ones((0, 3)))
+
+
+def test_a_small_gradient_of_the_wrong_sign_is_noticed():
+    def tiny(x):
+        return record(x.data * 1e-7, (x,), lambda g: (g * -5e-7,))
+
+    with pytest.raises(AssertionError, match="tiny"):
+        gradcheck(tiny, np.ones(3))

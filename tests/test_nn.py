@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from tinygpt_lib import GPTConfig, Tensor
+from tinygpt_lib import GPT, GPTConfig, Tensor
 from tinygpt_lib.nn import Block, CausalSelfAttention, Dropout, Embedding, LayerNorm, Linear, MLP, Module
 
 CONFIG = GPTConfig(vocab_size=20, block_size=8, n_layer=8, n_head=4, n_embd=64, dropout=0.5)
@@ -166,3 +166,9 @@ def test_loading_takes_all_or_nothing(bad):
     with pytest.raises(ValueError, match="don't fit"):
         layer.load_state_dict({"weight": np.full(3, 2.0), "bias": np.full(3, 2.0)} | bad)
     assert layer.weight.data.tolist() == [1, 1, 1] and layer.bias.data.tolist() == [0, 0, 0]
+
+
+def test_a_replica_copies_what_is_no_module_as_it_is():
+    model = GPT(GPTConfig(10, 4, 1, 1, 4))
+    model.notes = ["a"]
+    assert model.replica(model.rng).notes == ["a"]

@@ -109,3 +109,11 @@ def test_no_parameters_and_no_room_are_refused():
     for max_norm in (0, -1, math.nan):
         with pytest.raises(ValueError, match="max_norm must be positive"):
             clip_grad_norm([parameter([1.0], [1.0])], max_norm)
+
+
+def test_groups_with_what_they_can_not_have_are_refused():
+    weights = Tensor(np.ones((2, 2)), requires_grad=True)
+    with pytest.raises(ValueError, match="lr"):
+        AdamW([{"params": [weights], "lr": 5.0}])
+    with pytest.raises(TypeError, match="parameters"):
+        AdamW(weights)

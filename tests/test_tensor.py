@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from tinygpt_lib import Tensor, gradcheck, no_grad
-from tinygpt_lib.tensor import topological_order
+from tinygpt_lib.tensor import record, topological_order
 
 
 def numbers(*shape, seed=0):
@@ -481,3 +481,31 @@ def test_shapes_that_do_not_fit_are_refused(bad):
 def test_an_exponent_must_be_a_number(exponent):
     with pytest.raises(TypeError, match="exponent"):
         Tensor([1.0]) ** exponent
+
+
+# ---- as PyTorch's habits have it
+
+
+def test_a_scalar_is_printed_and_tested_like_a_number():
+    loss = Tensor(2.5)
+    assert f"{loss:.2f}" == "2.50" and float(loss) == 2.5 and loss > 2 and not Tensor(0)
+    with pytest.raises(ValueError, match="one element"):
+        bool(Tensor([1, 2]))
+
+
+def test_comparisons_are_element_by_element():
+    assert (Tensor([1, 2, 3]) == Tensor([1, 0, 3])).tolist() == [True, False, True]
+    assert (Tensor([1.0, 2.0]) < 1.5).tolist() == [True, False] and len({Tensor(1), Tensor(1)}) == 2
+
+
+def test_one_array_for_two_parents_is_not_shared():
+    def doubled_sum(a, b):
+        def backward(g):
+            d = g * 2
+            return d, d
+
+        return record(a.data * 2 + b.data * 2, (a, b), backward)
+
+    a, b = (Tensor([1.0], requires_grad=True) for _ in range(2))
+    (doubled_sum(a, b) + a + 3 * b).sum().backward()
+    assert a.grad.tolist() == [3] and b.grad.tolist() == [5]

@@ -3,6 +3,8 @@
 import dataclasses
 import itertools
 import math
+import signal
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -12,6 +14,7 @@ from tinygpt_lib import (
     GPT, GPTConfig, AdamW, TrainSettings, TrainState, batches, estimate_loss, load_training, save_checkpoint, save_training, train,
     train_bpe, training, warmup_cosine,
 )  # fmt: skip
+from tinygpt_lib.nn import evaluating
 from tinygpt_lib.training import backward_on_all_cores, train_step
 
 CONFIG = GPTConfig(vocab_size=17, block_size=8, n_layer=2, n_head=2, n_embd=8, dropout=0.3)
@@ -22,13 +25,17 @@ IDS, VAL = rng.integers(17, size=200), rng.integers(17, size=45)
 INPUTS, TARGETS = rng.integers(17, size=(2, 5, 8))
 
 
+def fresh():
+    return TrainState(GPT(CONFIG, seed=1), SETTINGS)
+
+
 def finished():
-    state = TrainState(GPT(CONFIG, seed=1), SETTINGS)
+    state = fresh()
     return state, list(train(state, IDS, VAL))
 
 
 def stopped(after):
-    state = TrainState(GPT(CONFIG, seed=1), SETTINGS)
+    state = fresh()
     return state, list(itertools.islice(train(state, IDS, VAL), after))
 
 
@@ -278,7 +285,7 @@ def test_a_nan_stops_training_before_it_reaches_the_weights():
 @pytest.mark.parametrize("ids, val_ids, error", [
     (IDS + 1, VAL, "ids must lie from 0 to 16"),
     (IDS - 1, VAL, "ids must lie from 0 to 16"),
-    (IDS, VAL + 1, "val_ids must lie"),
+    (IDS, VAL + 1, "evaluate on must lie"),
     (IDS[:8], VAL, "at least 9 ids"),
     (IDS[None], VAL, "one array"),
     (IDS * 0.5, VAL, "integer"),
@@ -300,3 +307,43 @@ def test_a_loss_of_one_token_is_refused():
 def test_impossible_settings_are_refused_by_name(wrong):
     with pytest.raises(ValueError, match=next(iter(wrong))):
         dataclasses.replace(SETTINGS, **wrong)
+
+
+# ---- interruptions and company
+
+
+def test_ctrl_c_within_a_step_takes_effect_after_it(monkeypatch):
+    state, whole = fresh(), fresh()
+    step = state.optimizer.step
+
+    def interrupted_step():
+        signal.raise_signal(signal.SIGINT)
+        step()
+
+    state.optimizer.step = interrupted_step
+    with pytest.raises(KeyboardInterrupt):
+        next(train(state, IDS))
+    next(train(whole, IDS))
+    assert state.step == 1
+    for name, array in whole.model.state_dict().items():
+        np.testing.assert_array_equal(state.model.state_dict()[name], array)
+
+
+def test_a_frozen_parameter_stays():
+    model = GPT(CONFIG, seed=1)
+    model.wpe.weight.requires_grad = False
+    state = TrainState(model, SETTINGS)
+    before = state.model.wpe.weight.data.copy()
+    next(train(state, IDS))
+    np.testing.assert_array_equal(state.model.wpe.weight.data, before)
+
+
+def test_evaluating_in_one_thread_leaves_dropout_on_in_another():
+    with evaluating(), ThreadPoolExecutor(1) as pool:
+        assert not fresh().model.drop.dropping() and pool.submit(fresh().model.drop.dropping).result()
+
+
+@pytest.mark.parametrize("call", [lambda m: train(m, IDS), lambda m: save_training("a.npz", m)])
+def test_a_model_is_no_training_state(call):
+    with pytest.raises(TypeError, match="TrainState"):
+        call(fresh().model)

@@ -1,8 +1,10 @@
 """The command line: python -m tinygpt_lib generate, train, info."""
 
 import argparse
+import os
 import shlex
 import signal
+import subprocess
 import sys
 import time
 from contextlib import contextmanager
@@ -26,9 +28,13 @@ RECIPES = {
     ),
     "shakespeare": (
         GPTConfig(),
-        TrainSettings(steps=7000, batch_size=32, learning_rate=1.5e-3, min_learning_rate=1e-5, warmup_steps=200, eval_every=250),
+        TrainSettings(steps=5000, batch_size=32, learning_rate=1.5e-3, min_learning_rate=1e-5, warmup_steps=200, eval_every=250),
     ),
 }
+_SETTINGS = (
+    "vocab_size", "block_size", "n_layer", "n_head", "n_embd", "dropout", "steps", "batch_size", "learning_rate",
+    "min_learning_rate", "warmup_steps", "weight_decay", "eval_every", "seed",
+)  # fmt: skip
 
 
 def main(arguments=None):
@@ -73,17 +79,19 @@ def _generate(options):
 
 def _train(options):
     if options.resume:
+        given = [name for name in ("corpus", "out", *_SETTINGS) if getattr(options, name) is not None]
+        if given:
+            raise ValueError(f"--resume takes everything from the file: leave out {', '.join('--' + n.replace('_', '-') for n in given)}")
         state, info = load_training(options.resume)
-        out, name = Path(options.resume), info["corpus"]
-        encoding = state.model.encoding
-        text = _corpus_of(info)
+        text, out = _corpus_of(info, options.resume), Path(options.resume)
+        encoding = encoding_of(state.model)
         train_text, val_text = split(text)
     else:
-        name = options.corpus
+        name = options.corpus = options.corpus or "play"
         text = load_corpus(name)
         out = Path(options.out or f"gpt_{Path(name).stem}.npz")
         if out.exists() and not options.force:
-            raise ValueError(f"{out} exists: go on with it (--resume {shlex.quote(str(out))}), replace it (--force) or name another --out")
+            raise ValueError(f"{out} exists: go on with it (--resume {_quoted(str(out))}), replace it (--force) or name another --out")
         if not out.parent.is_dir():
             raise FileNotFoundError(f"there is no folder {out.parent} for --out: make it first")
         config, settings = _recipe(options)
@@ -102,14 +110,14 @@ def _train(options):
     )
     finished = _run(state, ids, val_ids, out, info)
     if not finished:
-        print(f"Stopped after step {state.step} and saved. Go on with:\n  python -m tinygpt_lib train --resume {shlex.quote(str(out))}")
+        print(f"Stopped after step {state.step} and saved. Go on with:\n  python -m tinygpt_lib train --resume {_quoted(str(out))}")
         return
     info |= {"seed": state.settings.seed, "steps": state.step, "seconds": round(state.seconds, 1)}
     info |= {"batch_size": state.settings.batch_size, "learning_rate": state.settings.learning_rate}
     save_checkpoint(out, state.model, history=state.history, info=info)
     print(f"\n{_validation_line(state.history[-1]['val_loss'], val_ids, val_text)}\n\nA sample:\n")
     print(generate_text(state.model, _first_line(val_text), max_tokens=150, seed=state.settings.seed))
-    print(f"\nMore of it:\n  python -m tinygpt_lib generate {shlex.quote(_first_line(val_text).strip())} --model {shlex.quote(str(out))}")
+    print(f"\nMore of it:\n  python -m tinygpt_lib generate {_quoted(_first_line(val_text).strip())} --model {_quoted(str(out))}")
 
 
 def _run(state, ids, val_ids, out, info):
@@ -158,11 +166,15 @@ def _recipe(options):
 
 
 def _command(options, out):
-    names = [f.name for f in (*fields(GPTConfig), *fields(TrainSettings))]
-    changed = [(name, getattr(options, name, None)) for name in names]
+    changed = [(name, getattr(options, name)) for name in _SETTINGS]
     words = ["python", "-m", "tinygpt_lib", "train", "--corpus", options.corpus, "--out", str(out)]
     words += [word for name, value in changed if value is not None for word in (f"--{name.replace('_', '-')}", str(value))]
-    return shlex.join(words)
+    return _quoted(*words)
+
+
+def _quoted(*words):
+    """Words as one types them into this system's shell."""
+    return subprocess.list2cmdline(words) if os.name == "nt" else shlex.join(words)
 
 
 def _first_line(text):
@@ -188,21 +200,21 @@ def _info(options):
         *((name.replace("_", " "), f"{value}") for name, value in checkpoint.info.items()),
     ]
     for record in checkpoint.history[-1:]:
-        val = "" if record["val_loss"] is None else f", validation {record['val_loss']:.3f}"
-        rows.append(("last losses", f"training {record['train_loss']:.3f}{val} (nats per token)"))
+        losses = [f"{name} {record[key]:.3f}" for name, key in (("training", "train_loss"), ("validation", "val_loss")) if record.get(key)]
+        rows.append(("last losses", f"{', '.join(losses)} (nats per token)"))
     width = max(len(name) for name, _ in rows)
     for name, value in rows:
         print(f"{name:{width}}  {value}")
     if options.evaluate:
-        if checkpoint.encoding is None or "corpus" not in checkpoint.info:
-            raise ValueError(f"{options.model} doesn't say which corpus it was trained on: it can't be evaluated")
-        _, val_text = split(_corpus_of(checkpoint.info))
-        val_ids = encode(checkpoint.encoding, val_text)
+        _, val_text = split(_corpus_of(checkpoint.info, options.model))
+        val_ids = encode(encoding_of(model, checkpoint.encoding), val_text)
         print(_validation_line(estimate_loss(model, val_ids), val_ids, val_text))
 
 
-def _corpus_of(info):
+def _corpus_of(info, path):
     """The corpus that a checkpoint names, refused if it is no longer the same text."""
+    if not {"corpus", "corpus_sha256"} <= info.keys():
+        raise ValueError(f"{path} doesn't say which corpus it was trained on: it can only be used from Python")
     text = load_corpus(info["corpus"])
     if sha256(text) != info["corpus_sha256"]:
         raise ValueError(f"the corpus {info['corpus']} has changed since this model's training: put the old text back")
@@ -237,7 +249,7 @@ def _parser():
 
     training = commands.add_parser("train", help="train a model from text", description="Train a tokenizer and a model; it saves as it goes, and Ctrl-C loses nothing.")
     training.set_defaults(command=_train)
-    training.add_argument("--corpus", default="play", help="play (bundled), shakespeare (fetched once) or a UTF-8 text file (default: %(default)s)")
+    training.add_argument("--corpus", help="play (bundled), shakespeare (fetched once) or a UTF-8 text file (default: play)")
     training.add_argument("--out", metavar="FILE", help="where to save (default: gpt_CORPUS.npz here)")
     training.add_argument("--resume", metavar="FILE", help="go on with a run that was stopped; everything else is in the file")
     training.add_argument("--force", action="store_true", help="replace FILE if it exists")

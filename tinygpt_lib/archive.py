@@ -51,7 +51,8 @@ def write(path, entries):
     path = Path(path)
     if not path.parent.is_dir():
         raise FileNotFoundError(f"there is no folder {path.parent} to save {path.name} in: make it first")
-    entries = {HASH: pack(content_hash(entries)), **entries}  # first, so that a file cut short can't lose it
+    # The hash first: damage to a zip's list of contents hides what comes later.
+    entries = {HASH: pack(content_hash(entries)), **{name: entries[name] for name in entries if name != HASH}}
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         with open(temporary, "wb") as file:
@@ -59,6 +60,8 @@ def write(path, entries):
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)
+    except PermissionError as error:  # on Windows, where an open file can't be replaced
+        raise PermissionError(f"{path} is open elsewhere: close it (another np.load?); what was saved is in {temporary}") from error
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise

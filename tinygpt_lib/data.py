@@ -27,7 +27,7 @@ def load_corpus(name="play"):
         if not path.is_file():
             raise FileNotFoundError(f"there is no corpus or file {str(name)!r}: use 'play', 'shakespeare' or the path of a text file")
     try:
-        text = path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
         raise ValueError(f"{path} isn't UTF-8 text ({error.reason} at byte {error.start}): save it as UTF-8 first") from error
     if not text.strip():

@@ -304,7 +304,8 @@ def _column_sums(a):
 
 def _dropout_mask(shape, p, rng, dtype):
     validate.below_one("the probability of dropout", p)
-    keep = round((1 - p) * 65536)  # sixteen random bits an element decide: a fifth of the time of random floats
+    validate.generator(rng)
+    keep = max(1, round((1 - p) * 65536))  # sixteen random bits an element decide: a fifth of the time of random floats
     return (rng.integers(0, 65536, shape, dtype=np.uint16) < keep) * np.asarray(65536 / keep, dtype=dtype)
 
 

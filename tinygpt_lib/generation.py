@@ -1,7 +1,6 @@
 """Text from a model, one token at a time: `stream` is the one way, the others call it."""
 
 import codecs
-from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -9,8 +8,9 @@ import numpy as np
 
 from . import sampling, validate
 from .gpt import KVCache
+from .nn import evaluating
 from .sampling import SamplingSettings
-from .tensor import Tensor, no_grad
+from .tensor import Tensor
 
 GPT2_VOCABULARY = 50257
 
@@ -33,20 +33,6 @@ class Step:
     @cached_property
     def trace(self):
         return sampling.trace(self.logits, self.settings, self.seen)
-
-
-@contextmanager
-def evaluating(model):
-    """Within it the model's dropout is off and nothing is remembered; after it its modes are as before."""
-    modes = [(module, module.training) for module in model.modules() if module.training]
-    for module, _ in modes:
-        module.training = False
-    try:
-        with no_grad():
-            yield
-    finally:
-        for module, mode in modes:
-            module.training = mode
 
 
 def stream(model, ids, settings=None, *, max_new_tokens=None, seed=None, rng=None, encoding=None, stop_at_eot=False):
@@ -78,7 +64,7 @@ def _steps(model, ids, settings, max_new_tokens, rng, encoding, stop_at_eot):
     readers = [_TextReader(encoding) for _ in range(B)]
     made = 0
     while made != max_new_tokens and not ended.all():
-        with evaluating(model):
+        with evaluating():
             if cache.length + unread.shape[1] <= block_size:
                 logits, _ = model(unread, cache=cache)
             else:  # every position shifts by one, so nothing that was cached holds any more
@@ -186,6 +172,9 @@ def encode_prompt(encoding, prompt):
 def split_settings(options, settings):
     """Options that aren't sampling settings, and SamplingSettings of those that are and of `settings`."""
     names = SamplingSettings.__dataclass_fields__
+    known = {"seed", "rng", "encoding", "stop_at_eot", *names} - settings.keys()
+    if wrong := options.keys() - known:
+        raise TypeError(f"there is no option {', '.join(sorted(wrong))} here: choose among {', '.join(sorted(known))}")
     return (
         {name: value for name, value in options.items() if name not in names},
         SamplingSettings(**settings, **{name: value for name, value in options.items() if name in names}),
@@ -200,6 +189,8 @@ def _make_rng(seed, rng):
 
 
 def _prompt_ids(idx, vocab_size):
+    if isinstance(idx, str):
+        raise TypeError("the model reads ids, not text: pass encode(encoding, text), or call generate_text")
     ids = validate.token_ids("ids", Tensor(idx).data, vocab_size)
     if ids.ndim not in (1, 2) or not ids.size:
         raise ValueError(f"ids must have shape (time,) or (batch, time) and not be empty, got {ids.shape}: start from at least one token")

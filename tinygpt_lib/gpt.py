@@ -16,7 +16,7 @@ from .tensor import Tensor, no_grad
 
 @dataclass(frozen=True)
 class GPTConfig:
-    """The sizes of a GPT; the defaults are those of the shipped model of Shakespeare."""
+    """The sizes of a GPT; the defaults are the sizes for Tiny Shakespeare."""
 
     vocab_size: int = 1024
     block_size: int = 128  # the longest context, in tokens

@@ -40,7 +40,9 @@ def gradcheck(f, *inputs, eps=1e-6, tolerance=1e-6):
         name = getattr(f, "__name__", "f")
         if got.shape != expected.shape:
             raise AssertionError(f"{name}: the gradient of input {i} has shape {got.shape} and should have the input's, {expected.shape}")
-        error = np.abs(got - expected) / np.maximum(1, np.abs(expected))
+        # relative to the largest number, or where all are tiny to what differences of y can still resolve
+        scale = max(np.abs(expected).max(initial=0), 1e-4 * np.abs(y.data).max(initial=0), np.finfo(np.float64).tiny)
+        error = np.abs(got - expected) / scale
         error = np.where(np.isnan(error), np.inf, error)
         if error.size and error.max() > tolerance:
             worst = np.unravel_index(error.argmax(), error.shape)

@@ -5,13 +5,27 @@ Shapes: B batch, T time, C channels (n_embd), H heads. Names are GPT-2's.
 
 import copy
 import math
+from contextlib import contextmanager
+from contextvars import ContextVar
 
 import numpy as np
 
 from . import functional as F
-from .tensor import Tensor
+from .tensor import Tensor, no_grad
 
 INIT_STD = 0.02  # GPT-2's, for every weight matrix
+_evaluating = ContextVar("evaluating", default=False)
+
+
+@contextmanager
+def evaluating():
+    """Within it, in this thread, dropout is off and nothing is remembered, whatever mode a model is in."""
+    token = _evaluating.set(True)
+    try:
+        with no_grad():
+            yield
+    finally:
+        _evaluating.reset(token)
 
 
 class Module:
@@ -39,7 +53,7 @@ class Module:
     def named_parameters(self):
         """(name, Tensor) of every parameter, the names joined by dots: "h.0.attn.c_attn.weight"."""
         for name, value in vars(self).items():
-            if isinstance(value, Tensor) and value.requires_grad:
+            if isinstance(value, Tensor):
                 yield name, value
         for name, child in self.children():
             yield from ((f"{name}.{inner}", parameter) for inner, parameter in child.named_parameters())
@@ -67,6 +81,10 @@ class Module:
         """Turn dropout off; returns this Module."""
         return self.train(False)
 
+    def dropping(self):
+        """Whether dropout is to act: while training, but not within `evaluating`."""
+        return self.training and not _evaluating.get()
+
     def to(self, dtype):
         """Hold every parameter as `dtype`, np.float32 or np.float64; returns this Module."""
         for parameter in self.parameters():
@@ -82,7 +100,7 @@ class Module:
             elif isinstance(value, Module):
                 setattr(twin, name, value.replica(rng))
             elif isinstance(value, list):
-                setattr(twin, name, [item.replica(rng) for item in value])
+                setattr(twin, name, [item.replica(rng) if isinstance(item, Module) else item for item in value])
             elif isinstance(value, np.random.Generator):
                 setattr(twin, name, rng)
         return twin
@@ -147,7 +165,7 @@ class Dropout(Module):
         self.p, self.rng = p, rng
 
     def forward(self, x):
-        return F.dropout(x, self.p, self.rng) if self.training else x
+        return F.dropout(x, self.p, self.rng) if self.dropping() else x
 
 
 class CausalSelfAttention(Module):
@@ -164,7 +182,7 @@ class CausalSelfAttention(Module):
         """`past(k, v)`, for generation, stores new keys and values and returns those of the whole text."""
         qkv = self.c_attn(x)  # (B, T, C) -> (B, T, 3C)
         if past is None:
-            y = F.causal_self_attention(qkv, self.n_head, self.p if self.training else 0.0, self.rng)
+            y = F.causal_self_attention(qkv, self.n_head, self.p if self.dropping() else 0.0, self.rng)
         else:
             q, k, v = F.split_heads(qkv.data, self.n_head)  # each (B, H, T, D)
             y = F.attend_to_past(q, *past(k, v))

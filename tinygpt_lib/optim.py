@@ -4,6 +4,8 @@ import math
 
 import numpy as np
 
+from .tensor import Tensor
+
 
 class AdamW:
     """Adam with decoupled weight decay (Loshchilov and Hutter, 2019, arXiv 1711.05101, algorithm 2).
@@ -20,8 +22,12 @@ class AdamW:
             raise ValueError("AdamW got no parameters: pass model.parameters()")
         if not isinstance(groups[0], dict):
             groups = [{"params": groups}]
+        if unknown := {key for group in groups for key in group} - {"params", "weight_decay"}:
+            raise ValueError(f"a group has params and weight_decay, got {', '.join(sorted(unknown))}: lr is one for all")
         self.lr, self.betas, self.eps = lr, betas, eps
         self.params = [p for group in groups for p in group["params"]]
+        if not all(isinstance(p, Tensor) and p.requires_grad and not p._parents for p in self.params):
+            raise TypeError("AdamW moves Tensors with requires_grad=True that weren't computed: pass model.parameters()")
         self.decays = [group.get("weight_decay", weight_decay) for group in groups for _ in group["params"]]
         self.t = [0] * len(self.params)  # how often each has been moved
         self.m = [np.zeros_like(p.data) for p in self.params]  # running mean of the gradient

@@ -1,5 +1,6 @@
 """Tensor: a NumPy array that remembers how it was made, so that it can be differentiated."""
 
+import operator
 from contextlib import contextmanager
 from contextvars import ContextVar
 
@@ -10,7 +11,10 @@ _grad_enabled = ContextVar("grad_enabled", default=True)
 
 @contextmanager
 def no_grad():
-    """Within this context, or a function decorated with it, operations remember nothing."""
+    """Within this context, or a function decorated with @no_grad(), operations remember nothing.
+
+    Not for a generator: its context would be the caller's, too. There, use it around no `yield`.
+    """
     token = _grad_enabled.set(False)
     try:
         yield
@@ -67,6 +71,11 @@ def _used_up(_):
     raise RuntimeError("this graph was already walked back by backward(), which frees it: compute the loss again")
 
 
+def _comparison(name):
+    compare = getattr(operator, name)
+    return lambda self, other: compare(self.data, other.data if isinstance(other, Tensor) else other)
+
+
 class Tensor:
     """An array with a gradient.
 
@@ -115,6 +124,15 @@ class Tensor:
         body = np.array2string(self.data, precision=4, separator=", ", prefix="Tensor(")
         return f"Tensor({body}{', requires_grad=True' if self.requires_grad else ''})"
 
+    def __float__(self):
+        return float(self.item())
+
+    def __format__(self, spec):
+        return format(self.item(), spec) if spec else repr(self)
+
+    def __bool__(self):
+        return bool(self.item())
+
     def item(self):
         """The value of a Tensor of one element, as a Python number."""
         if self.size != 1:
@@ -160,11 +178,11 @@ class Tensor:
             if node._backward is None:
                 node._accumulate(g)
                 continue
-            pieces = zip(node._parents, node._backward(g), strict=True)
-            for parent, piece in pieces:
+            pieces = node._backward(g)
+            for parent, piece in zip(node._parents, pieces, strict=True):
                 if piece is not None and parent.requires_grad:
-                    piece = piece.astype(parent.dtype, copy=False)
-                    _add_gradient(grads, id(parent), piece, fresh=piece is not g and piece.base is None)
+                    fresh = piece is not g and piece.base is None and sum(other is piece for other in pieces) == 1
+                    _add_gradient(grads, id(parent), piece.astype(parent.dtype, copy=False), fresh)
             node._parents, node._backward = (), _used_up  # what the closure held can be freed now
 
     def _accumulate(self, g):
@@ -243,6 +261,10 @@ class Tensor:
         return _operands(self, other)[1] @ self
 
     __radd__, __rmul__ = __add__, __mul__
+
+    # Comparisons give arrays of truth values, which have no gradient.
+    __eq__, __ne__, __lt__, __le__, __gt__, __ge__ = map(_comparison, ("eq", "ne", "lt", "le", "gt", "ge"))
+    __hash__ = object.__hash__
 
     # ---- functions of each element
 

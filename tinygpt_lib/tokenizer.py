@@ -75,21 +75,21 @@ def train_bpe(text, vocab_size, name="bpe"):
     return _make_encoding(name, tokens)
 
 
-def _make_encoding(name, tokens):
+def _make_encoding(name, tokens, pattern=GPT2_PATTERN):
     import tiktoken
 
     ranks = {token: rank for rank, token in enumerate(tokens)}
-    return tiktoken.Encoding(name, pat_str=GPT2_PATTERN, mergeable_ranks=ranks, special_tokens={END_OF_TEXT: len(tokens)})
+    return tiktoken.Encoding(name, pat_str=pattern, mergeable_ranks=ranks, special_tokens={END_OF_TEXT: len(tokens)})
 
 
 def pack_encoding(encoding):
-    """An encoding for a checkpoint: one of `train_bpe` by its tokens, one of tiktoken's own by its name."""
+    """An encoding for a checkpoint: one of tiktoken's own by its name, others by their pattern and tokens."""
     import tiktoken
 
-    if encoding.name in tiktoken.list_encoding_names():
+    if tiktoken.registry.ENCODINGS.get(encoding.name) is encoding:
         return archive.pack({"name": encoding.name})
     tokens = [base64.b64encode(encoding.decode_single_token_bytes(i)).decode() for i in range(encoding.eot_token)]
-    return archive.pack({"name": encoding.name, "tokens": tokens})
+    return archive.pack({"name": encoding.name, "pattern": encoding._pat_str, "tokens": tokens})
 
 
 def unpack_encoding(packed):
@@ -97,7 +97,7 @@ def unpack_encoding(packed):
     value = archive.unpack(packed)
     if "tokens" not in value:
         return get_encoding(value["name"])
-    return _make_encoding(value["name"], [base64.b64decode(token) for token in value["tokens"]])
+    return _make_encoding(value["name"], [base64.b64decode(token) for token in value["tokens"]], value["pattern"])
 
 
 def get_encoding(name):

@@ -4,6 +4,8 @@ import ctypes
 import dataclasses
 import math
 import os
+import signal
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -16,8 +18,8 @@ from threadpoolctl import ThreadpoolController
 from . import archive, validate
 from .checkpoint import read_checkpoint, save_checkpoint
 from .data import batches
-from .generation import evaluating
 from .gpt import GPT
+from .nn import evaluating
 from .optim import AdamW, clip_grad_norm, warmup_cosine
 
 
@@ -76,8 +78,8 @@ class TrainState:
 
     def __post_init__(self):
         self.rng = np.random.default_rng(self.settings.seed)  # which windows of the corpus are read
-        matrices = [p for p in self.model.parameters() if p.ndim > 1]
-        others = [p for p in self.model.parameters() if p.ndim == 1]
+        learned = [p for p in self.model.parameters() if p.requires_grad]
+        matrices, others = [p for p in learned if p.ndim > 1], [p for p in learned if p.ndim == 1]
         self.optimizer = AdamW(
             [{"params": matrices, "weight_decay": self.settings.weight_decay}, {"params": others, "weight_decay": 0.0}],
             betas=self.settings.betas,
@@ -89,9 +91,10 @@ def train(state, ids, val_ids=None):
 
     Stop by leaving the loop; calling train again with the same state goes on as if it had not stopped.
     """
+    _check_state(state)
     config = state.model.config
     ids = validate.token_ids("ids", ids, config.vocab_size)
-    val_ids = None if val_ids is None else validate.token_ids("val_ids", val_ids, config.vocab_size)
+    val_ids = None if val_ids is None else _loss_ids(state.model, val_ids)
     return _steps(state, batches(ids, state.settings.batch_size, config.block_size, state.rng), val_ids)
 
 
@@ -102,11 +105,11 @@ def _steps(state, windows, val_ids):
         state.optimizer.lr = warmup_cosine(
             state.step, settings.learning_rate, settings.warmup_steps, settings.steps, settings.min_learning_rate
         )
-        with keep_freed_memory():
+        with ctrl_c_waits():  # between two steps the state is whole, within one it isn't
             loss, norm = train_step(model, state.optimizer, *next(windows), settings.max_grad_norm)
-        state.step += 1
+            state.step += 1
+            state.recent.append(loss)
         elapsed = time.perf_counter() - start
-        state.recent.append(loss)
         val_loss = None
         if state.step % settings.eval_every == 0 or state.step == settings.steps:
             if val_ids is not None:
@@ -121,7 +124,8 @@ def _steps(state, windows, val_ids):
 def train_step(model, optimizer, inputs, targets, max_grad_norm=1.0):
     """One update from a batch (B, T); returns (loss, gradient norm before clipping)."""
     model.train()
-    loss = backward_on_all_cores(model, inputs, targets)
+    with _one_at_a_time, keep_freed_memory(), one_blas_thread():
+        loss = backward_on_all_cores(model, inputs, targets)
     norm = clip_grad_norm(optimizer.params, max_grad_norm)
     if not math.isfinite(norm):
         raise FloatingPointError(f"the loss became {loss}: the learning rate ({optimizer.lr:.1e}) is too high for this model")
@@ -134,6 +138,7 @@ def backward_on_all_cores(model, inputs, targets):
 
     As in data-parallel training on several machines, every share has a replica of the model, and
     the gradients are averaged. NumPy's products alone would use all cores, but the rest only one.
+    On another number of cores the sums are rounded in another order, and dropout draws otherwise.
     """
     shares = min(_cores(), len(inputs))
     cuts = [len(inputs) * i // shares for i in range(1, shares)]
@@ -144,26 +149,24 @@ def backward_on_all_cores(model, inputs, targets):
         loss.backward(len(x) / len(inputs))
         return loss.item() * len(x) / len(inputs)
 
-    with one_blas_thread(), ThreadPoolExecutor(shares) as pool:
+    with ThreadPoolExecutor(shares) as pool:
         loss = sum(pool.map(work, replicas, np.split(inputs, cuts), np.split(targets, cuts)))
     for parameter, *parts in zip(model.parameters(), *(replica.parameters() for replica in replicas), strict=True):
         parameter.grad = parts[0].grad
-        for part in parts[1:]:
+        for part in parts[1:] if parameter.grad is not None else ():
             parameter.grad += part.grad
     return loss
 
 
 def estimate_loss(model, ids, batch_size=32):
     """Mean loss in nats per token over all of ids (N,), in windows of block_size that don't overlap."""
-    ids, T = np.asarray(ids), model.config.block_size
-    if len(ids) < 2:
-        raise ValueError(f"a loss needs at least 2 ids, got {len(ids)}")
+    ids, T = _loss_ids(model, ids), model.config.block_size
     total = 0.0
     starts = range(0, len(ids) - 1, T)
     full = [s for s in starts if s + T < len(ids)]
     groups = [full[i : i + batch_size] for i in range(0, len(full), batch_size)]
     groups += [[s] for s in starts if s + T >= len(ids)]  # the last window is shorter
-    with evaluating(model):
+    with evaluating():
         for group in groups:
             rows = np.stack([ids[s : s + T + 1] for s in group])
             _, loss = model(rows[:, :-1], rows[:, 1:])
@@ -171,11 +174,24 @@ def estimate_loss(model, ids, batch_size=32):
     return total / (len(ids) - 1)
 
 
+def _loss_ids(model, ids):
+    ids = validate.token_ids("ids to evaluate on", ids, model.config.vocab_size)
+    if ids.ndim != 1 or len(ids) < 2:
+        raise ValueError(f"a loss needs one array of at least 2 ids, got shape {ids.shape}")
+    return ids
+
+
+def _check_state(state):
+    if not isinstance(state, TrainState):
+        raise TypeError(f"training needs a TrainState(model, settings), got {type(state).__name__}")
+
+
 # ---- stopping and going on
 
 
 def save_training(path, state, *, encoding=None, info=None):
     """Write a checkpoint of full precision that `load_training` goes on from."""
+    _check_state(state)
     extra = {
         "meta/training": archive.pack(
             {
@@ -217,7 +233,8 @@ def keep_freed_memory():
     """Within it, on Linux with glibc, freed memory is reused instead of going back to the system.
 
     A step frees and asks for the same large arrays again and again; having them taken away and
-    cleared by the system each time was half of its time. Elsewhere this does nothing.
+    cleared by the system each time was half of its time. Elsewhere this does nothing. After it the
+    limits stand where glibc's own rule, which grows them with use, would have ended.
     """
     libc = _glibc()
     for parameter, value in _KEEP if libc else ():
@@ -225,8 +242,27 @@ def keep_freed_memory():
     try:
         yield
     finally:
-        for parameter, value in _DEFAULT if libc else ():
+        for parameter, value in _GROWN if libc else ():
             libc.mallopt(parameter, value)
+
+
+@contextmanager
+def ctrl_c_waits():
+    """Within it, in the main thread, Ctrl-C is noted, and takes effect at the end."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    pressed = []
+    before = signal.signal(signal.SIGINT, lambda *event: pressed.append(event))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+    if pressed and callable(before):
+        before(*pressed[0])
+
+
+_one_at_a_time = threading.Lock()  # two trainings in one process would undo each other's limits
 
 
 def one_blas_thread():
@@ -244,8 +280,8 @@ def _cores():
 
 
 _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_THRESHOLD = -1, -2, -3  # from glibc's malloc.h
-_KEEP = ((_M_MMAP_THRESHOLD, 1 << 30), (_M_TRIM_THRESHOLD, (1 << 31) - 1), (_M_TOP_PAD, 1 << 26))
-_DEFAULT = ((_M_MMAP_THRESHOLD, 128 * 1024), (_M_TRIM_THRESHOLD, 128 * 1024), (_M_TOP_PAD, 128 * 1024))
+_KEEP = ((_M_MMAP_THRESHOLD, 1 << 25), (_M_TRIM_THRESHOLD, (1 << 31) - 1), (_M_TOP_PAD, 1 << 26))
+_GROWN = ((_M_MMAP_THRESHOLD, 1 << 25), (_M_TRIM_THRESHOLD, 1 << 26), (_M_TOP_PAD, 1 << 17))
 
 
 def _glibc():
