@@ -11,8 +11,6 @@ from . import validate
 from .tensor import Tensor, as_tensor, record
 
 SQRT_2_OVER_PI = math.sqrt(2 / math.pi)  # a Python float, so that float32 stays float32
-
-
 PIECE = 131_072  # elements: a few arrays of this size fit in a core's cache, so several passes cost little more than one
 
 
