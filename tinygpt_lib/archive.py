@@ -53,7 +53,7 @@ def write(path, entries):
         raise FileNotFoundError(f"there is no folder {path.parent} to save {path.name} in: make it first")
     # The hash first: damage to a zip's list of contents hides what comes later.
     entries = {HASH: pack(content_hash(entries)), **{name: entries[name] for name in entries if name != HASH}}
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary = path.with_name(f".{path.name}.part")  # what a killed process leaves, the next one overwrites
     try:
         with open(temporary, "wb") as file:
             np.savez(file, **entries)
