@@ -40,9 +40,9 @@ class AdamW:
             if p.grad is None:
                 continue
             self.t[i] += 1
-            rate = lr / (1 - b1 ** self.t[i])  # both running means start at 0 and are too small by these factors
-            v_scale = 1 / math.sqrt(1 - b2 ** self.t[i])
-            # m += (1 - b1) (g - m), v += (1 - b2) (g^2 - v), p -= lr decay p + rate m / (sqrt(v) v_scale + eps)
+            # Both running means start at 0 and are too small by these factors at first.
+            m_scale, v_scale = 1 / (1 - b1 ** self.t[i]), 1 / math.sqrt(1 - b2 ** self.t[i])
+            # m += (1 - b1) (g - m), v += (1 - b2) (g^2 - v), p -= lr (decay p + m_scale m / (v_scale sqrt(v) + eps))
             change = p.grad - m
             change *= 1 - b1
             m += change
@@ -51,10 +51,9 @@ class AdamW:
             change *= 1 - b2
             v += change
             np.sqrt(v, out=change)
-            change *= v_scale
-            change += self.eps
+            change += self.eps / v_scale  # v_scale taken out of the sum, which saves a pass
             np.divide(m, change, out=change)
-            change *= rate
+            change *= lr * m_scale / v_scale
             if decay:
                 p.data *= 1 - lr * decay
             p.data -= change
