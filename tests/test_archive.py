@@ -216,7 +216,7 @@ def test_a_refused_file_is_closed(tmp_path):
 
 def test_a_single_array_is_refused_as_what_it_is(tmp_path):
     np.save(tmp_path / "a.npy", np.zeros(3))
-    with pytest.raises(ValueError, match="holds one array"):
+    with pytest.raises(ValueError, match="begin as an .npz file does"):
         archive.read(tmp_path / "a.npy")
 
 

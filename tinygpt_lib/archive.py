@@ -73,10 +73,10 @@ def read(source):
         if not Path(source).is_file():
             raise FileNotFoundError(f"there is no file {source}: check the name, or the folder you are in ({Path.cwd()})")
         with _damage_explained(source), open(source, "rb") as file:  # opened here, so that it's closed whatever happens
-            stored = np.load(file, allow_pickle=False)
-            if not isinstance(stored, np.lib.npyio.NpzFile):
-                raise ValueError("it holds one array")
-            with stored:
+            if file.read(2) != b"PK":  # as every zip does; of other files np.load would say that they hold pickles
+                raise ValueError("it doesn't begin as an .npz file does")
+            file.seek(0)
+            with np.load(file, allow_pickle=False) as stored:
                 entries = dict(stored)
     elif hasattr(source, "items"):
         with _damage_explained("the checkpoint"):
