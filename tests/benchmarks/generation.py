@@ -5,6 +5,7 @@ import tempfile
 
 import numpy as np
 
+from tinygpt_lib.archive import SHIPPED
 from tests.benchmarks.turns import Worker, in_turns, machine, paired_ratio
 
 NEW_TOKENS = 100
@@ -137,7 +138,7 @@ def compare_sampling(rounds=9):
     return {name: statistics.median(values) for name, values in times.items()}
 
 
-def main(name="shakespeare"):
+def main(name=SHIPPED[0]):
     print(machine())
     print("| generation | tokens/s | this library is faster by |")
     print("|---|---|---|")
