@@ -238,7 +238,7 @@ def test_stopping_and_going_on_gives_the_model_that_never_stopped(capsys, folder
     monkeypatch.setattr(cli, "save_training", save_and_press_ctrl_c)
     assert train(folder, tmp_path / "a.npz", *options) == 0
     assert f"--resume {tmp_path / 'a.npz'}" in capsys.readouterr().out
-    assert load_training(tmp_path / "a.npz")[0].step == 5  # the step under way is finished
+    assert load_training(tmp_path / "a.npz")[0].step == 4
     assert cli.main(["train", "--resume", str(tmp_path / "a.npz")]) == 0
     assert_same_weights(tmp_path / "a.npz", tmp_path / "whole.npz")
 

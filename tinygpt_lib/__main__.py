@@ -3,11 +3,8 @@
 import argparse
 import os
 import shlex
-import signal
 import subprocess
 import sys
-import time
-from contextlib import contextmanager
 from dataclasses import fields, replace
 from pathlib import Path
 
@@ -121,39 +118,23 @@ def _train(options):
 
 
 def _run(state, ids, val_ids, out, info):
-    """Train with a progress bar, saving at each evaluation; False if Ctrl-C stopped it before the end."""
+    """Train with a progress bar, saving at each evaluation; False if Ctrl-C, which `train` lets in between steps, stopped it."""
     from tqdm import tqdm
 
     val_loss = state.history[-1]["val_loss"] if state.history else None
     records = train(state, ids, val_ids)
-    with _ctrl_c_noted() as pressed, tqdm(total=state.settings.steps, initial=state.step, unit="step") as bar:
-        for record in records:
-            val_loss = record.val_loss or val_loss
-            shown = {"loss": f"{record.loss:.3f}", "tokens/s": f"{record.tokens_per_second:,.0f}"}
-            bar.set_postfix({**shown, **({"validation": f"{val_loss:.3f}"} if val_loss else {})}, refresh=False)
-            bar.update()
-            stopped = bool(pressed) and state.step < state.settings.steps
-            if record.val_loss is not None or stopped:
-                save_training(out, state, info=info)
-            if stopped:
-                return False
-    return True
-
-
-@contextmanager
-def _ctrl_c_noted():
-    """Within it a first Ctrl-C is only noted, so that the step under way is finished; a second one interrupts."""
-    pressed = []
-
-    def note(signum, frame):
-        signal.signal(signal.SIGINT, before)
-        pressed.append(time.time())
-
-    before = signal.signal(signal.SIGINT, note)
-    try:
-        yield pressed
-    finally:
-        signal.signal(signal.SIGINT, before)
+    with tqdm(total=state.settings.steps, initial=state.step, unit="step") as bar:
+        try:
+            for record in records:
+                val_loss = record.val_loss or val_loss
+                shown = {"loss": f"{record.loss:.3f}", "tokens/s": f"{record.tokens_per_second:,.0f}"}
+                bar.set_postfix({**shown, **({"validation": f"{val_loss:.3f}"} if val_loss else {})}, refresh=False)
+                bar.update()
+                if record.val_loss is not None:
+                    save_training(out, state, info=info)
+        except KeyboardInterrupt:
+            save_training(out, state, info=info)
+    return state.step == state.settings.steps
 
 
 def _recipe(options):

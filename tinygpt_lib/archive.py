@@ -59,9 +59,12 @@ def write(path, entries):
             np.savez(file, **entries)
             file.flush()
             os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except PermissionError as error:  # on Windows, where an open file can't be replaced
-        raise PermissionError(f"{path} is open elsewhere: close it (another np.load?); what was saved is in {temporary}") from error
+        try:
+            os.replace(temporary, path)
+        except PermissionError as error:  # on Windows, where an open file can't be replaced
+            kept = path.with_name(f"{path.stem}.kept{path.suffix}")
+            os.replace(temporary, kept)
+            raise PermissionError(f"{path} is open elsewhere (another np.load?): close it; what was to be saved is in {kept}") from error
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise

@@ -174,7 +174,7 @@ def draw(probs, rng):
     if not hasattr(rng, "random"):
         raise TypeError(f"rng must be a numpy.random.Generator, got {type(rng).__name__}")
     probs = np.asarray(probs, dtype=np.float64)
-    if probs.ndim not in (1, 2) or not np.isfinite(probs).all() or (probs < 0).any() or not (0 < probs.sum(axis=-1)).all() or not np.isfinite(probs.sum(axis=-1)).all():
+    if probs.ndim not in (1, 2) or not (probs >= 0).all() or not all(0 < total < math.inf for total in np.atleast_1d(probs.sum(axis=-1))):
         raise ValueError("draw needs probabilities (V,) or (B, V), finite, not negative, and not all 0 in a row")
     if probs.ndim == 2:
         return np.array([_invert(row, u) for row, u in zip(probs, rng.random(len(probs)), strict=True)])

@@ -101,7 +101,7 @@ def train(state, ids, val_ids=None):
 def _steps(state, windows, val_ids):
     settings, model = state.settings, state.model
     while state.step < settings.steps:
-        start = time.perf_counter()
+        start, val_loss = time.perf_counter(), None
         state.optimizer.lr = warmup_cosine(
             state.step, settings.learning_rate, settings.warmup_steps, settings.steps, settings.min_learning_rate
         )
@@ -109,14 +109,13 @@ def _steps(state, windows, val_ids):
             loss, norm = train_step(model, state.optimizer, *next(windows), settings.max_grad_norm)
             state.step += 1
             state.recent.append(loss)
-        elapsed = time.perf_counter() - start
-        val_loss = None
-        if state.step % settings.eval_every == 0 or state.step == settings.steps:
-            if val_ids is not None:
-                val_loss = estimate_loss(model, val_ids)
-            state.history.append({"step": state.step, "train_loss": float(np.mean(state.recent)), "val_loss": val_loss})
-            state.recent = []
-        state.seconds += time.perf_counter() - start
+            elapsed = time.perf_counter() - start
+            if state.step % settings.eval_every == 0 or state.step == settings.steps:
+                if val_ids is not None:
+                    val_loss = estimate_loss(model, val_ids)
+                state.history.append({"step": state.step, "train_loss": float(np.mean(state.recent)), "val_loss": val_loss})
+                state.recent = []
+            state.seconds += time.perf_counter() - start
         speed = settings.batch_size * model.config.block_size / elapsed
         yield Metrics(state.step, loss, state.optimizer.lr, norm, speed, val_loss)
 
