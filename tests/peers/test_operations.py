@@ -184,7 +184,7 @@ LARGE = {
     "gelu": [3 * numbers(300, 1000)],
     "layer_norm": [numbers(1000, 300), numbers(300), numbers(300)],
     "linear": [numbers(1000, 50), numbers(300, 50), numbers(300)],
-    "self-attention": [numbers(8, 140, 12)],
+    "self-attention": [numbers(20, 140, 12)],
 }
 
 
