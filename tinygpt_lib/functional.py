@@ -137,7 +137,7 @@ def layer_norm(x, weight, bias, eps=1e-5):
     xhat, y, inv_std = np.empty_like(rows), np.empty_like(rows), np.empty_like(rows[:, :1])
 
     def forward(s):
-        inv_std[s] = normalise(rows[s], eps, out=xhat[s])
+        _, inv_std[s] = normalise(rows[s], eps, out=xhat[s])
         np.multiply(xhat[s], weight.data, out=y[s])
         y[s] += bias.data
 
@@ -162,12 +162,12 @@ def layer_norm(x, weight, bias, eps=1e-5):
 
 
 def normalise(rows, eps=1e-5, out=None):
-    """Bring each row of an array (N, C), into `out`, to mean 0 and variance 1; returns 1 / standard deviation (N, 1)."""
+    """Each row of an array (N, C) with mean 0 and variance 1, and 1 / its standard deviation (N, 1)."""
     C = rows.shape[-1]
     centred = np.subtract(rows, rows @ np.full((C, 1), 1 / C, dtype=rows.dtype), out=out)
     inv_std = 1 / np.sqrt(_row_dots(centred, centred) / C + eps)
     centred *= inv_std
-    return inv_std
+    return centred, inv_std
 
 
 def linear(x, weight, bias=None):
@@ -241,27 +241,19 @@ def causal_self_attention(qkv, n_head, p=0.0, rng=None):
     """`causal_attention` of n_head heads on queries, keys and values side by side: (B, T, 3C) to (B, T, C)."""
     (qkv,) = _floats(qkv)
     B, T, C3 = qkv.shape
-    q, k, v = split_heads(qkv.data, n_head)
+    q, k, v = _split_heads(qkv.data, n_head)
     out = np.empty((B, T, C3 // 3), dtype=qkv.dtype)
     saved = _attend(q, k, v, _heads_first(out, n_head), p, rng)
 
     def backward(g):
         dqkv = np.empty_like(qkv.data)  # the three gradients are written into their places
-        _attend_backward(_heads_first(g, n_head), q, k, v, *saved, *split_heads(dqkv, n_head))
+        _attend_backward(_heads_first(g, n_head), q, k, v, *saved, *_split_heads(dqkv, n_head))
         return (dqkv,)
 
     return record(out, (qkv,), backward)
 
 
-def attend_to_past(q, k, v):
-    """`causal_self_attention` of arrays q (B, H, Tq, D), k and v (B, H, Tk, D), not differentiable: (B, Tq, C)."""
-    B, H, Tq, D = q.shape
-    out = np.empty((B, Tq, H * D), dtype=q.dtype)
-    _attend(q, k, v, _heads_first(out, H), 0.0, None)
-    return record(out, (), None)
-
-
-def split_heads(qkv, n_head):
+def _split_heads(qkv, n_head):
     """Views of queries, keys and values, each (B, H, T, D), in an array (B, T, 3C)."""
     return tuple(_heads_first(part, n_head) for part in np.split(qkv, 3, axis=-1))
 
@@ -275,28 +267,39 @@ def _heads_first(x, n_head):
     return x.reshape(B, T, n_head, C // n_head).transpose(0, 2, 1, 3)  # (B, T, C) -> (B, H, T, D)
 
 
+def attend(q, k, v, future=None, mask=None, weights=None, out=None):
+    """softmax(q k^T / sqrt(D) + future) v of arrays (B, H, T, D), the weights times `mask`, into `weights` and `out`."""
+    w = np.matmul(q * (1 / math.sqrt(q.shape[-1])), k.swapaxes(-1, -2), out=weights)
+    if future is not None:
+        w += future
+    w -= w.max(axis=-1, keepdims=True)
+    np.exp(w, out=w)
+    w /= w @ np.ones((w.shape[-1], 1), dtype=w.dtype)  # their sums
+    return np.matmul(w if mask is None else w * mask, v, out=out)
+
+
+def future_mask(queries, keys, dtype):
+    """(queries, keys) of 0, and -inf for the keys after each query, of which the last stands at the last key."""
+    return np.triu(np.full((queries, keys), -np.inf, dtype=dtype), k=keys - queries + 1)
+
+
 def _attend(q, k, v, out, p, rng):
     """Write the attention's result into `out`; return what its backward needs. All (B, H, T, D).
 
     A block of queries meets the keys up to its last only: of 2 blocks the first needs half the keys.
     """
-    (B, H, Tq, D), Tk = q.shape, k.shape[2]
+    (B, H, Tq, _), Tk = q.shape, k.shape[2]
     blocks = []
     for start in range(0, Tq, QUERIES):
         stop = min(start + QUERIES, Tq)
         queries, keys = slice(start, stop), slice(0, Tk - Tq + stop)
         weights = np.empty((B, H, stop - start, keys.stop), dtype=q.dtype)
         mask = _dropout_mask(weights.shape, p, rng, weights.dtype) if p else None
-        future = np.triu(np.full(weights.shape[2:], -np.inf, dtype=q.dtype), k=keys.stop - (stop - start) + 1)
-        ones = np.ones((keys.stop, 1), dtype=q.dtype)
+        future = future_mask(*weights.shape[2:], q.dtype)
 
         def forward(s):
-            w = np.matmul(q[s, :, queries] * (1 / math.sqrt(D)), k[s, :, keys].swapaxes(-1, -2), out=weights[s])
-            w += future
-            w -= w.max(axis=-1, keepdims=True)
-            np.exp(w, out=w)
-            w /= w @ ones  # their sum
-            np.matmul(w if mask is None else w * mask[s], v[s, :, keys], out=out[s, :, queries])
+            dropped = None if mask is None else mask[s]
+            attend(q[s, :, queries], k[s, :, keys], v[s, :, keys], future, dropped, weights[s], out[s, :, queries])
 
         in_pieces(forward, B, weights.size)
         blocks.append((queries, keys, weights, mask))

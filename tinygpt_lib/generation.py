@@ -8,7 +8,6 @@ import numpy as np
 
 from . import sampling, validate
 from .gpt import KVCache
-from .nn import evaluating
 from .sampling import SamplingSettings
 from .tensor import Tensor
 
@@ -64,11 +63,9 @@ def _steps(model, ids, settings, max_new_tokens, rng, encoding, stop_at_eot):
     readers = [_TextReader(encoding) for _ in range(B)]
     made = 0
     while made != max_new_tokens and not ended.all():
-        with evaluating():
-            if cache.length + unread.shape[1] <= block_size:
-                logits, _ = model(unread, cache=cache)
-            else:  # every position shifts by one, so nothing that was cached holds any more
-                logits, _ = model(ids[:, -block_size:])
+        if cache.length + unread.shape[1] > block_size:  # every position shifts by one: nothing that was cached holds any more
+            cache.length, unread = 0, ids[:, -block_size:]
+        logits, _ = model(unread, cache=cache)
         last = logits.data[:, -1]  # (B, V)
         tokens = sampling.sample(last, settings, rng, ids)
         if stop_at_eot:

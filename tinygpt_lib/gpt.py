@@ -3,7 +3,6 @@
 Shapes: B batch, T time, C channels (n_embd), H heads, D = C / H, V vocabulary.
 """
 
-from contextlib import nullcontext
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,7 +10,7 @@ import numpy as np
 from . import archive, validate
 from . import functional as F
 from .nn import Block, Dropout, Embedding, LayerNorm, Module
-from .tensor import Tensor, no_grad
+from .tensor import Tensor, record
 
 
 @dataclass(frozen=True)
@@ -44,15 +43,40 @@ class KVCache:
         self.keys, self.values = np.empty(shape, dtype=dtype), np.empty(shape, dtype=dtype)
         self.length = 0
 
-    def layer(self, i):
-        """A function that stores new keys and values (B, H, T, D) of layer i and returns all of them so far."""
+    def read(self, model, ids):
+        """The model's logits (B, T, V) after each of ids (B, T), which continue what was read before.
 
-        def past(k, v):
-            end = self.length + k.shape[2]
-            self.keys[i, :, :, self.length : end], self.values[i, :, :, self.length : end] = k, v
-            return self.keys[i, :, :, :end], self.values[i, :, :, :end]
+        The arithmetic of `GPT.forward` on arrays: for one token, making the Tensors would take twice as long as this.
+        """
+        config, (B, T) = model.config, ids.shape
+        start, end = self.length, self.length + T
+        future = F.future_mask(T, end, self.keys.dtype) if T > 1 else None  # the last token sees everything
+        x = model.wte.weight.data[ids] + model.wpe.weight.data[start:end]
+        x = x.reshape(B * T, config.n_embd)
+        for block, keys, values in zip(model.h, self.keys, self.values, strict=True):
+            qkv = _affine(_layer_norm(x, block.ln_1), block.attn.c_attn)
+            q, k, v = qkv.reshape(B, T, 3, config.n_head, -1).transpose(2, 0, 3, 1, 4)  # each (B, H, T, D)
+            keys[:, :, start:end], values[:, :, start:end] = k, v
+            y = F.attend(q, keys[:, :, :end], values[:, :, :end], future)
+            x += _affine(y.swapaxes(1, 2).reshape(x.shape), block.attn.c_proj)
+            h = _affine(_layer_norm(x, block.ln_2), block.mlp.c_fc)
+            h *= F.gelu_gate(h)
+            x += _affine(h, block.mlp.c_proj)
+        self.length = end
+        return (_layer_norm(x, model.ln_f) @ model.wte.weight.data.T).reshape(B, T, -1)
 
-        return past
+
+def _affine(x, linear):
+    y = x @ linear.weight.data.T
+    y += linear.bias.data
+    return y
+
+
+def _layer_norm(x, ln):
+    y, _ = F.normalise(x)
+    y *= ln.weight.data
+    y += ln.bias.data
+    return y
 
 
 class GPT(Module):
@@ -72,21 +96,17 @@ class GPT(Module):
     def forward(self, idx, targets=None, cache=None):
         """Logits (B, T, V) for the token after each of idx (B, T), and the loss against targets (B, T) or None.
 
-        With a `cache`, idx continues the tokens that it has seen and nothing can be differentiated.
+        With a `cache`, idx continues the tokens that it has seen, nothing is dropped and nothing can be differentiated.
         """
         idx = self._check_ids(idx, cache)
-        if cache is not None and targets is not None:
-            raise ValueError("a loss needs the whole text at once: pass targets or a cache, not both")
-        with nullcontext() if cache is None else no_grad():
-            start = 0 if cache is None else cache.length
-            T = idx.shape[1]
-            x = self.wte(idx) + self.wpe(np.arange(start, start + T))  # (B, T, C) + (T, C)
-            x = self.drop(x)
-            for i, block in enumerate(self.h):
-                x = block(x, None if cache is None else cache.layer(i))
-            logits = F.linear(self.ln_f(x), self.wte.weight)  # (B, T, C) -> (B, T, V)
         if cache is not None:
-            cache.length += T
+            if targets is not None:
+                raise ValueError("a loss needs the whole text at once: pass targets or a cache, not both")
+            return record(cache.read(self, idx), (), None), None
+        x = self.drop(self.wte(idx) + self.wpe(np.arange(idx.shape[1])))  # (B, T, C) + (T, C)
+        for block in self.h:
+            x = block(x)
+        logits = F.linear(self.ln_f(x), self.wte.weight)  # (B, T, C) -> (B, T, V)
         return logits, None if targets is None else F.cross_entropy(logits, targets)
 
     def _check_ids(self, idx, cache):

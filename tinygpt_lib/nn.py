@@ -178,14 +178,8 @@ class CausalSelfAttention(Module):
         self.c_proj = Linear(C, C, rng, std=_residual_std(config))
         self.dropout = Dropout(config.dropout, rng)
 
-    def forward(self, x, past=None):
-        """`past(k, v)`, for generation, stores new keys and values and returns those of the whole text."""
-        qkv = self.c_attn(x)  # (B, T, C) -> (B, T, 3C)
-        if past is None:
-            y = F.causal_self_attention(qkv, self.n_head, self.p if self.dropping() else 0.0, self.rng)
-        else:
-            q, k, v = F.split_heads(qkv.data, self.n_head)  # each (B, H, T, D)
-            y = F.attend_to_past(q, *past(k, v))
+    def forward(self, x):
+        y = F.causal_self_attention(self.c_attn(x), self.n_head, self.p if self.dropping() else 0.0, self.rng)
         return self.dropout(self.c_proj(y))
 
 
@@ -209,8 +203,8 @@ class Block(Module):
         self.ln_1, self.attn = LayerNorm(config.n_embd), CausalSelfAttention(config, rng)
         self.ln_2, self.mlp = LayerNorm(config.n_embd), MLP(config, rng)
 
-    def forward(self, x, past=None):
-        x = x + self.attn(self.ln_1(x), past)
+    def forward(self, x):
+        x = x + self.attn(self.ln_1(x))
         return x + self.mlp(self.ln_2(x))
 
 
