@@ -36,8 +36,51 @@ class SamplingSettings:
 
 def temperature(logits, value):
     """Logits divided by `value`: below 1 the likely become likelier; 0 is greedy, all mass on the largest."""
-    _check("temperature", value)
+    return _apply("temperature", logits, value)
+
+
+def top_k(logits, k):
+    """Keep the k largest logits; of equal ones those with the lower ids. None or 0 keeps all."""
+    return _apply("top_k", logits, k)
+
+
+def top_p(logits, p):
+    """Keep the fewest most likely tokens whose mass reaches p (Holtzman et al., 2020, arXiv 1904.09751).
+
+    The token that crosses p is kept, and at least one always is. 1 keeps all.
+    """
+    return _apply("top_p", logits, p)
+
+
+def min_p(logits, p):
+    """Keep tokens at least p times as likely as the likeliest (Nguyen et al., 2024, arXiv 2407.01082). 0 keeps all."""
+    return _apply("min_p", logits, p)
+
+
+def typical_p(logits, p):
+    """Keep the tokens whose surprise is nearest to the entropy until their mass reaches p. 1 keeps all.
+
+    Meister et al., 2023 (arXiv 2202.00666).
+    """
+    return _apply("typical_p", logits, p)
+
+
+def repetition_penalty(logits, seen, penalty):
+    """Make tokens of `seen` less likely: positive logits divided by penalty, negative multiplied, each token once.
+
+    seen: ids (T,) or, for logits (B, V), (B, T). Keskar et al., 2019 (arXiv 1909.05858), section 4.1.
+    """
+    _check("repetition_penalty", penalty)
+    return _penalised(_logits(logits), seen, penalty)
+
+
+def _apply(name, logits, value):
+    _check(name, value)
     x = _logits(logits)
+    return _FILTERS[name](x, value) if _is_on(name, value) else x.copy()
+
+
+def _scaled(x, value):
     if value == 0:
         first = np.arange(x.shape[-1]) == x.argmax(axis=-1)[..., None]
         return np.where(first, 0.0, -np.inf)
@@ -48,48 +91,26 @@ def temperature(logits, value):
         return (x - largest) / value  # the same distribution, and 0 can't overflow
 
 
-def top_k(logits, k):
-    """Keep the k largest logits; of equal ones those with the lower ids. None or 0 keeps all."""
-    _check("top_k", k)
-    x = _logits(logits)
-    return x.copy() if not k else _each_row(lambda row: _keep_only(row, _largest(row, k)), x)
+def _top_k(x, k):
+    return _each_row(lambda row: _keep_only(row, _largest(row, k)), x)
 
 
-def top_p(logits, p):
-    """Keep the fewest most likely tokens whose mass reaches p (Holtzman et al., 2020, arXiv 1904.09751).
-
-    The token that crosses p is kept, and at least one always is. 1 keeps all.
-    """
-    _check("top_p", p)
-    x = _logits(logits)
-
+def _top_p(x, p):
     def nucleus(row):
         probs = softmax(row)
         # Tokens below (1 - p) / V hold less than 1 - p together: they are never needed, nor need be sorted.
         ids = np.flatnonzero(probs >= 0.5 * (1 - p) / len(row))
         return _keep_only(row, _until(ids, -probs[ids], probs[ids], p))
 
-    return x.copy() if p == 1 else _each_row(nucleus, x)
+    return _each_row(nucleus, x)
 
 
-def min_p(logits, p):
-    """Keep tokens at least p times as likely as the likeliest (Nguyen et al., 2024, arXiv 2407.01082). 0 keeps all."""
-    _check("min_p", p)
-    x = _logits(logits)
-    if p == 0:
-        return x.copy()
+def _min_p(x, p):
     probs = softmax(x)
     return np.where(probs >= p * probs.max(axis=-1, keepdims=True) * (1 - TOLERANCE), x, -np.inf)
 
 
-def typical_p(logits, p):
-    """Keep the tokens whose surprise is nearest to the entropy until their mass reaches p. 1 keeps all.
-
-    Meister et al., 2023 (arXiv 2202.00666).
-    """
-    _check("typical_p", p)
-    x = _logits(logits)
-
+def _typical_p(x, p):
     def typical(row):
         ids = np.flatnonzero(np.isfinite(row))
         probs = softmax(row[ids])
@@ -97,16 +118,10 @@ def typical_p(logits, p):
         distance = np.abs(surprise - probs @ surprise)
         return _keep_only(row, _until(ids, distance, probs, p))
 
-    return x.copy() if p == 1 else _each_row(typical, x)
+    return _each_row(typical, x)
 
 
-def repetition_penalty(logits, seen, penalty):
-    """Make tokens of `seen` less likely: positive logits divided by penalty, negative multiplied, each token once.
-
-    seen: ids (T,) or, for logits (B, V), (B, T). Keskar et al., 2019 (arXiv 1909.05858), section 4.1.
-    """
-    _check("repetition_penalty", penalty)
-    x = _logits(logits)
+def _penalised(x, seen, penalty):
     seen = validate.token_ids("seen", seen, x.shape[-1])
     if not seen.size:
         return x.copy()
@@ -190,21 +205,26 @@ def _invert(row, u):
 # ---- all of it
 
 
-ORDER = ("repetition_penalty", "temperature", "top_k", "top_p", "min_p", "typical_p")
+def stages(logits, settings, seen=()):
+    """Yield (name, logits) after each setting that is on, in their order. seen: ids of the text so far."""
+    yield from _stages(_logits(logits), settings, seen, _ORDER)
 
 
-def stages(logits, settings, seen=(), only=ORDER):
-    """Yield (name, logits) after each setting of `only` that is on, in their order. seen: ids of the text so far."""
-    x = _logits(logits)
-    for name in ORDER:
-        value = getattr(settings, name) or 0
-        if name in only and value != (_OFF[name] or 0):
-            x = repetition_penalty(x, seen, value) if name == "repetition_penalty" else _FILTERS[name](x, value)
+def _stages(x, settings, seen, names):
+    for name in names:
+        value = getattr(settings, name)
+        if _is_on(name, value):
+            x = _penalised(x, seen, value) if name == "repetition_penalty" else _FILTERS[name](x, value)
             yield name, x
 
 
-_FILTERS = {"temperature": temperature, "top_k": top_k, "top_p": top_p, "min_p": min_p, "typical_p": typical_p}
-_OFF = {field.name: field.default for field in fields(SamplingSettings)}
+_FILTERS = {"temperature": _scaled, "top_k": _top_k, "top_p": _top_p, "min_p": _min_p, "typical_p": _typical_p}
+_ORDER = ("repetition_penalty", *_FILTERS)
+_OFF = {field.name: field.default or 0 for field in fields(SamplingSettings)}
+
+
+def _is_on(name, value):
+    return (value or 0) != _OFF[name]
 
 
 def sample(logits, settings, rng, seen=()):
@@ -212,7 +232,7 @@ def sample(logits, settings, rng, seen=()):
 
     The same token that `draw(trace(...).final, rng)` gives, without looking at tokens that are cut.
     """
-    x = _logits(logits)
+    x = _checked(logits)
     if x.ndim == 1:
         return _sample_row(x, settings, rng.random(), seen)
     seen = seen if len(seen) else [()] * len(x)
@@ -220,16 +240,17 @@ def sample(logits, settings, rng, seen=()):
 
 
 def _sample_row(x, settings, u, seen):
-    ids = np.arange(len(x))
-    for name, stage in stages(x, settings, seen, only=("repetition_penalty", "temperature")):
-        x = stage
-    if settings.top_k:
+    names, ids = _ORDER, None
+    if settings.top_k and settings.repetition_penalty == 1 and x.itemsize < 8:
+        # Dividing float32 numbers in float64 leaves their order: top-k can come first, and the rest is never touched.
         ids = _largest(x, settings.top_k)
-    left = x[ids]
-    for name, stage in stages(left, settings, only=("top_p", "min_p", "typical_p")):
-        left = stage
-    kept, probs = _normalised(left)
-    return int(ids[kept[_invert(probs, u)]])
+        x, names = x[ids], ("temperature", "top_p", "min_p", "typical_p")
+    x = x.astype(np.float64, copy=False)
+    for _, x in _stages(x, settings, seen, names):
+        pass
+    kept, probs = _normalised(x)
+    choice = kept[_invert(probs, u)]
+    return int(choice if ids is None else ids[choice])
 
 
 def _normalised(row):
@@ -314,7 +335,12 @@ def trace(logits, settings, seen=()):
 
 
 def _logits(logits):
-    x = np.asarray(logits, dtype=np.float64)
+    return _checked(logits).astype(np.float64, copy=False)
+
+
+def _checked(logits):
+    x = np.asarray(logits)
+    x = x if x.dtype.kind == "f" else x.astype(np.float64)
     if x.ndim not in (1, 2) or not x.size:
         raise ValueError(f"logits must have shape (vocab,) or (batch, vocab), got {x.shape}")
     largest = x.max(axis=-1)  # NaN if any is
