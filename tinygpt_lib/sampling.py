@@ -77,12 +77,15 @@ def repetition_penalty(logits, seen, penalty):
 def _apply(name, logits, value):
     _check(name, value)
     x = _logits(logits)
-    return _FILTERS[name](x, value) if _is_on(name, value) else x.copy()
+    return _FILTERS[name](np.atleast_2d(x), value).reshape(x.shape) if _is_on(name, value) else x.copy()
+
+
+# The filters themselves, on (B, V).
 
 
 def _scaled(x, value):
     if value == 0:
-        first = np.arange(x.shape[-1]) == x.argmax(axis=-1)[..., None]
+        first = np.arange(x.shape[-1]) == x.argmax(axis=-1)[:, None]
         return np.where(first, 0.0, -np.inf)
     with np.errstate(over="ignore"):
         largest = x.max(axis=-1, keepdims=True)
@@ -92,17 +95,30 @@ def _scaled(x, value):
 
 
 def _top_k(x, k):
-    return _each_row(lambda row: _keep_only(row, _largest(row, k)), x)
+    return np.where(_largest(x, k), x, -np.inf)
+
+
+def _largest(x, k):
+    """True for the min(k, V) largest of each row; of equal ones those with the lower ids."""
+    k = min(k, x.shape[-1])
+    threshold = np.partition(x, -k, axis=-1)[:, -k, None]
+    largest = x >= threshold
+    if np.count_nonzero(largest) > k * len(x):
+        above = x > threshold
+        equal = largest & ~above
+        largest = above | equal & (equal.cumsum(axis=-1) <= k - above.sum(axis=-1, keepdims=True))
+    return largest
 
 
 def _top_p(x, p):
-    def nucleus(row):
-        probs = softmax(row)
-        # Tokens below (1 - p) / V hold less than 1 - p together: they are never needed, nor need be sorted.
-        ids = np.flatnonzero(probs >= 0.5 * (1 - p) / len(row))
-        return _keep_only(row, _until(ids, -probs[ids], probs[ids], p))
-
-    return _each_row(nucleus, x)
+    probs = softmax(x)
+    if x.shape[-1] <= 256:
+        return _until(x, -probs, probs, p)
+    # Of a large vocabulary only some need sorting: tokens below (1 - p) / V hold less than 1 - p together.
+    some = np.flatnonzero((probs >= 0.5 * (1 - p) / x.shape[-1]).any(axis=0))
+    kept = np.full_like(x, -np.inf)
+    kept[:, some] = _until(x[:, some], -probs[:, some], probs[:, some], p)
+    return kept
 
 
 def _min_p(x, p):
@@ -111,14 +127,21 @@ def _min_p(x, p):
 
 
 def _typical_p(x, p):
-    def typical(row):
-        ids = np.flatnonzero(np.isfinite(row))
-        probs = softmax(row[ids])
-        surprise = -np.log(np.maximum(probs, np.finfo(np.float64).tiny))
-        distance = np.abs(surprise - probs @ surprise)
-        return _keep_only(row, _until(ids, distance, probs, p))
+    probs = softmax(x)
+    surprise = -np.log(np.maximum(probs, np.finfo(np.float64).tiny))
+    distance = np.abs(surprise - (probs * surprise).sum(axis=-1, keepdims=True))
+    return _until(x, np.where(x > -np.inf, distance, np.inf), probs, p)
 
-    return _each_row(typical, x)
+
+def _until(x, rank, probs, mass):
+    """Keep, in rising rank and equal ones by id, the first tokens whose probabilities add up to `mass`."""
+    rows, order = np.arange(len(x))[:, None], np.argsort(rank, axis=-1, kind="stable")
+    total = probs[rows, order].cumsum(axis=-1)
+    total[:, 1:] = total[:, :-1].copy()  # the mass of those before
+    total[:, 0] = -np.inf
+    kept = np.empty(x.shape, dtype=bool)
+    kept[rows, order] = total < mass - TOLERANCE
+    return np.where(kept, x, -np.inf)
 
 
 def _penalised(x, seen, penalty):
@@ -130,43 +153,6 @@ def _penalised(x, seen, penalty):
     marked = np.zeros(x.shape, dtype=bool)
     np.put_along_axis(marked, seen, True, axis=-1)
     return np.where(marked, np.where(x > 0, x / penalty, x * penalty), x)
-
-
-def _each_row(f, x):
-    return f(x) if x.ndim == 1 else np.stack([f(row) for row in x])
-
-
-def _keep_only(row, ids):
-    kept = np.full_like(row, -np.inf)
-    kept[ids] = row[ids]
-    return kept
-
-
-def _until(ids, rank, probs, mass):
-    """Of `ids`, in rising rank and equal ones by id, the first whose probabilities add up to `mass`."""
-    order = np.argsort(rank, kind="stable")
-    total = probs[order].cumsum()
-    return ids[order[: np.searchsorted(total, mass - TOLERANCE) + 1]]
-
-
-def _largest(row, k):
-    """The ids of the k largest, rising; of equal ones those with the lower ids."""
-    k = min(k, np.count_nonzero(row > -np.inf))
-    ids = _candidates(row, k)
-    values = row[ids]
-    threshold = np.partition(values, len(values) - k)[len(values) - k]
-    above, equal = values > threshold, np.flatnonzero(values == threshold)
-    above[equal[: k - np.count_nonzero(above)]] = True
-    return ids[above]
-
-
-def _candidates(row, k):
-    """Ids that hold the k largest and few others: of a long row, k blocks have a maximum of at least theirs."""
-    blocks = len(row) // 32
-    if blocks < 4 * k:
-        return np.arange(len(row))
-    maxima = row[: blocks * 32].reshape(32, blocks).max(axis=0)
-    return np.flatnonzero(row >= np.partition(maxima, blocks - k)[blocks - k])
 
 
 # ---- probabilities and the draw
@@ -191,15 +177,14 @@ def draw(probs, rng):
     probs = np.asarray(probs, dtype=np.float64)
     if probs.ndim not in (1, 2) or not (probs >= 0).all() or not all(0 < total < math.inf for total in np.atleast_1d(probs.sum(axis=-1))):
         raise ValueError("draw needs probabilities (V,) or (B, V), finite, not negative, and not all 0 in a row")
-    if probs.ndim == 2:
-        return np.array([_invert(row, u) for row, u in zip(probs, rng.random(len(probs)), strict=True)])
-    return _invert(probs, rng.random())
+    return _invert(probs, rng.random(len(probs))) if probs.ndim == 2 else int(_invert(probs, rng.random()))
 
 
-def _invert(row, u):
-    total = row.cumsum()
-    index = np.searchsorted(total, u * total[-1], side="right")
-    return int(min(index, np.searchsorted(total, total[-1])))  # u * total may round up to the total
+def _invert(probs, u):
+    total = probs.cumsum(axis=-1)
+    last = total[..., -1:]
+    index = (total <= np.asarray(u)[..., None] * last).sum(axis=-1)
+    return np.minimum(index, (total < last).sum(axis=-1))  # u * last may round up to last
 
 
 # ---- all of it
@@ -207,19 +192,24 @@ def _invert(row, u):
 
 def stages(logits, settings, seen=()):
     """Yield (name, logits) after each setting that is on, in their order. seen: ids of the text so far."""
-    yield from _stages(_logits(logits), settings, seen, _ORDER)
+    x = _logits(logits)
+    if settings.repetition_penalty != 1:
+        x = _penalised(x, seen, settings.repetition_penalty)
+        yield "repetition_penalty", x
+    for name, y in _filtered(np.atleast_2d(x), settings, _FILTERS):
+        yield name, y.reshape(x.shape)
 
 
-def _stages(x, settings, seen, names):
+def _filtered(x, settings, names):
     for name in names:
         value = getattr(settings, name)
         if _is_on(name, value):
-            x = _penalised(x, seen, value) if name == "repetition_penalty" else _FILTERS[name](x, value)
+            x = _FILTERS[name](x, value)
             yield name, x
 
 
 _FILTERS = {"temperature": _scaled, "top_k": _top_k, "top_p": _top_p, "min_p": _min_p, "typical_p": _typical_p}
-_ORDER = ("repetition_penalty", *_FILTERS)
+_AFTER_TOP_K = ("temperature", "top_p", "min_p", "typical_p")
 _OFF = {field.name: field.default or 0 for field in fields(SamplingSettings)}
 
 
@@ -233,30 +223,20 @@ def sample(logits, settings, rng, seen=()):
     The same token that `draw(trace(...).final, rng)` gives, without looking at tokens that are cut.
     """
     x = _checked(logits)
-    if x.ndim == 1:
-        return _sample_row(x, settings, rng.random(), seen)
-    seen = seen if len(seen) else [()] * len(x)
-    return np.array([_sample_row(row, settings, u, s) for row, u, s in zip(x, rng.random(len(x)), seen, strict=True)])
-
-
-def _sample_row(x, settings, u, seen):
-    names, ids = _ORDER, None
-    if settings.top_k and settings.repetition_penalty == 1 and x.itemsize < 8:
+    u = rng.random() if x.ndim == 1 else rng.random(len(x))
+    if settings.repetition_penalty != 1:
+        x = _penalised(x.astype(np.float64), seen, settings.repetition_penalty)
+    single, x, ids, names = x.ndim == 1, np.atleast_2d(x), None, _FILTERS
+    if settings.top_k and x.itemsize < 8:
         # Dividing float32 numbers in float64 leaves their order: top-k can come first, and the rest is never touched.
-        ids = _largest(x, settings.top_k)
-        x, names = x[ids], ("temperature", "top_p", "min_p", "typical_p")
+        ids = np.flatnonzero(_largest(x, settings.top_k)).reshape(len(x), -1)  # a row's V ids after those of the row before
+        V, x, names = x.shape[-1], x.reshape(-1)[ids], _AFTER_TOP_K
     x = x.astype(np.float64, copy=False)
-    for _, x in _stages(x, settings, seen, names):
+    for _, x in _filtered(x, settings, names):
         pass
-    kept, probs = _normalised(x)
-    choice = kept[_invert(probs, u)]
-    return int(choice if ids is None else ids[choice])
-
-
-def _normalised(row):
-    """The ids with finite logits and their probabilities."""
-    ids = np.flatnonzero(row > -np.inf)
-    return ids, softmax(row[ids])
+    tokens = _invert(softmax(x), u)
+    tokens = tokens if ids is None else ids[np.arange(len(ids)), tokens] % V
+    return int(tokens[0]) if single else tokens
 
 
 @dataclass(frozen=True, eq=False)
@@ -291,16 +271,7 @@ class Trace:
     @cached_property
     def final(self):
         """The probabilities that are drawn from."""
-        if not self._stages:
-            return self.raw
-
-        def row(x):
-            ids, probs = _normalised(x)
-            full = np.zeros_like(x)
-            full[ids] = probs
-            return full
-
-        return _each_row(row, list(self._stages.values())[-1])
+        return softmax(list(self._stages.values())[-1]) if self._stages else self.raw
 
     @cached_property
     def order(self):
