@@ -19,7 +19,7 @@ from tinygpt_lib.training import backward_on_all_cores, train_step
 
 CONFIG = GPTConfig(vocab_size=17, block_size=8, n_layer=2, n_head=2, n_embd=8, dropout=0.3)
 PLAIN = dataclasses.replace(CONFIG, dropout=0.0)
-SETTINGS = TrainSettings(steps=10, batch_size=5, learning_rate=1e-2, min_learning_rate=1e-3, warmup_steps=3, eval_every=4, seed=3)
+SETTINGS = TrainSettings(steps=10, batch_size=5, learning_rate=1e-2, min_learning_rate=1e-3, warmup_steps=3, average=0.8, eval_every=4, seed=3)
 rng = np.random.default_rng(0)
 IDS, VAL = rng.integers(17, size=200), rng.integers(17, size=45)
 INPUTS, TARGETS = rng.integers(17, size=(2, 5, 8))
@@ -51,6 +51,7 @@ def assert_same_state(a, b):
     assert_same_arrays([p.data for p in a.model.parameters()], [p.data for p in b.model.parameters()])
     assert_same_arrays(a.optimizer.m, b.optimizer.m)
     assert_same_arrays(a.optimizer.v, b.optimizer.v)
+    assert_same_arrays(a.mean, b.mean)
     assert (a.step, a.optimizer.t, a.settings, a.model.config) == (b.step, b.optimizer.t, b.settings, b.model.config)
 
 
@@ -125,7 +126,7 @@ def test_records_say_what_happened():
     assert [r.learning_rate for r in records] == [warmup_cosine(i, 1e-2, 3, 10, 1e-3) for i in range(10)]
     assert all(r.tokens_per_second > 0 and math.isfinite(r.loss) and r.grad_norm > 0 for r in records)
     assert [r.step for r in records if r.val_loss is not None] == [4, 8, 10]
-    assert records[-1].val_loss == estimate_loss(state.model, VAL)
+    assert records[-1].val_loss == estimate_loss(state.result(), VAL)
     assert state.step == 10 and state.optimizer.t == [10] * len(state.optimizer.params) and state.seconds > 0
 
 
@@ -135,6 +136,23 @@ def test_history_has_the_mean_loss_since_the_last_evaluation():
     for entry, span in zip(state.history, [losses[:4], losses[4:8], losses[8:]], strict=True):
         assert entry["train_loss"] == pytest.approx(np.mean(span))
         assert entry["val_loss"] == records[entry["step"] - 1].val_loss
+
+
+def test_the_mean_of_the_weights_is_what_is_evaluated_and_kept():
+    state = fresh()
+    first, *_ = state.model.parameters()
+    mean = first.data.astype(np.float64)
+    for record in train(state, IDS, VAL):
+        decay = min(0.8, record.step / (record.step + 10))
+        mean = decay * mean + (1 - decay) * first.data
+    kept = state.result()
+    np.testing.assert_allclose(kept.wte.weight.data, mean, rtol=1e-5, atol=1e-7)
+    assert state.history[-1]["val_loss"] == estimate_loss(kept, VAL) != estimate_loss(state.model, VAL)
+
+
+def test_without_an_average_the_model_itself_is_kept():
+    state = TrainState(GPT(CONFIG), dataclasses.replace(SETTINGS, average=0.0))
+    assert state.result() is state.model
 
 
 def test_without_validation_ids_there_is_no_validation_loss():

@@ -30,7 +30,7 @@ RECIPES = {
 }
 _SETTINGS = (
     "vocab_size", "block_size", "n_layer", "n_head", "n_embd", "dropout", "steps", "batch_size", "learning_rate",
-    "min_learning_rate", "warmup_steps", "weight_decay", "eval_every", "seed",
+    "min_learning_rate", "warmup_steps", "weight_decay", "average", "eval_every", "seed",
 )  # fmt: skip
 
 
@@ -111,9 +111,10 @@ def _train(options):
         return
     info |= {"seed": state.settings.seed, "steps": state.step, "seconds": round(state.seconds, 1)}
     info |= {"batch_size": state.settings.batch_size, "learning_rate": state.settings.learning_rate}
-    save_checkpoint(out, state.model, history=state.history, info=info)
+    model = state.result()
+    save_checkpoint(out, model, history=state.history, info=info)
     print(f"\n{_validation_line(state.history[-1]['val_loss'], val_ids, val_text)}\n\nA sample:\n")
-    print(generate_text(state.model, _first_line(val_text), max_tokens=150, seed=state.settings.seed))
+    print(generate_text(model, _first_line(val_text), max_tokens=150, seed=state.settings.seed))
     print(f"\nMore of it:\n  python -m tinygpt_lib generate {_quoted(_first_line(val_text).strip())} --model {_quoted(str(out))}")
 
 
@@ -247,6 +248,7 @@ def _parser():
         ("min_learning_rate", float, "the last"),
         ("warmup_steps", int, "steps until the highest rate"),
         ("weight_decay", float, "pull of the matrices towards 0"),
+        ("average", float, "decay of the running mean of the weights that is kept, 0 for the last weights"),
         ("eval_every", int, "steps between evaluations and saves"),
         ("seed", int, "of the weights, the batches and the dropout"),
     ):

@@ -35,6 +35,7 @@ class TrainSettings:
     weight_decay: float = 0.1  # of matrices only
     betas: tuple = (0.9, 0.99)
     max_grad_norm: float = 1.0
+    average: float = 0.0  # decay of a running mean of the weights, which is then what is evaluated and kept
     eval_every: int = 100
     seed: int = 0
 
@@ -47,6 +48,7 @@ class TrainSettings:
             validate.number(name, getattr(self, name), lambda x: 0 < x < math.inf, "a positive number")
         for name in ("min_learning_rate", "weight_decay"):
             validate.number(name, getattr(self, name), lambda x: 0 <= x < math.inf, "a number of at least 0")
+        validate.below_one("average", self.average)
         for beta in self.betas:
             validate.below_one("each of betas", beta)
         if self.min_learning_rate > self.learning_rate:
@@ -84,6 +86,22 @@ class TrainState:
             [{"params": matrices, "weight_decay": self.settings.weight_decay}, {"params": others, "weight_decay": 0.0}],
             betas=self.settings.betas,
         )
+        self.mean = [p.data.copy() for p in self.model.parameters()] if self.settings.average else []
+
+    def update_mean(self):
+        """Move the running mean towards the weights (Polyak and Juditsky, 1992), faster in the first steps."""
+        decay = min(self.settings.average, self.step / (self.step + 10))
+        for mean, parameter in zip(self.mean, self.model.parameters()):
+            mean += (1 - decay) * (parameter.data - mean)
+
+    def result(self):
+        """The model to evaluate and to keep: of the mean weights, where settings.average asks for them."""
+        if not self.mean:
+            return self.model
+        model = self.model.replica(self.model.rng)
+        for parameter, mean in zip(model.parameters(), self.mean, strict=True):
+            parameter.data = mean.copy()
+        return model
 
 
 def train(state, ids, val_ids=None):
@@ -108,11 +126,12 @@ def _steps(state, windows, val_ids):
         with ctrl_c_waits():  # between two steps the state is whole, within one it isn't
             loss, norm = train_step(model, state.optimizer, *next(windows), settings.max_grad_norm)
             state.step += 1
+            state.update_mean()
             state.recent.append(loss)
             elapsed = time.perf_counter() - start
             if state.step % settings.eval_every == 0 or state.step == settings.steps:
                 if val_ids is not None:
-                    val_loss = estimate_loss(model, val_ids)
+                    val_loss = estimate_loss(state.result(), val_ids)
                 state.history.append({"step": state.step, "train_loss": float(np.mean(state.recent)), "val_loss": val_loss})
                 state.recent = []
             state.seconds += time.perf_counter() - start
@@ -205,6 +224,7 @@ def save_training(path, state, *, encoding=None, info=None):
     }
     for i, (m, v) in enumerate(zip(state.optimizer.m, state.optimizer.v, strict=True)):
         extra |= {f"meta/m/{i}": m, f"meta/v/{i}": v}
+    extra |= {f"meta/mean/{i}": mean for i, mean in enumerate(state.mean)}
     save_checkpoint(path, state.model, encoding=encoding, history=state.history, info=info, dtype=np.float32, extra=extra)
 
 
@@ -223,6 +243,8 @@ def load_training(path):
     state.optimizer.t = saved["updates"]
     for i, (m, v) in enumerate(zip(state.optimizer.m, state.optimizer.v, strict=True)):
         m[...], v[...] = checkpoint.extra[f"meta/m/{i}"], checkpoint.extra[f"meta/v/{i}"]
+    for i, mean in enumerate(state.mean):
+        mean[...] = checkpoint.extra[f"meta/mean/{i}"]
     state.rng.bit_generator.state, model.rng.bit_generator.state = saved["generators"]
     return state, checkpoint.info
 
