@@ -1,6 +1,7 @@
 """Generation and sampling against transformers and PyTorch: python -m tests.benchmarks.generation"""
 
 import statistics
+import sys
 import tempfile
 
 import numpy as np
@@ -12,6 +13,9 @@ NEW_TOKENS = 100
 PROMPT = "To be or not to be"
 SAMPLING = {"temperature": 0.8, "top_k": 50, "top_p": 0.9}
 GPT2_VOCABULARY = 50257
+BOUNDS = {"transformers": 4, "PyTorch, no cache": 6}  # how many times as fast we must be
+LEAST_SPEED = {"this library, 16 prompts": 4000}  # tokens a second
+MOST_SECONDS = 0.3e-3  # for a draw
 
 
 def _model_and_ids(name):
@@ -139,16 +143,22 @@ def compare_sampling(rounds=9):
 
 
 def main(name=SHIPPED[0]):
+    """Print the tables; exit status 1 if a figure is worse than half as good as its bound, which no noise explains."""
     print(machine())
-    print("| generation | tokens/s | this library is faster by |")
-    print("|---|---|---|")
+    print("| generation | tokens/s | this library is faster by | bound |")
+    print("|---|---|---|---|")
+    too_slow = False
     for way, (speed, ratio) in compare_generation(name).items():
-        print(f"| {way} | {speed:,.0f} | {ratio:.1f} x |")
+        bound = f"{BOUNDS[way]} x" if way in BOUNDS else f"{LEAST_SPEED[way]:,} tokens/s" if way in LEAST_SPEED else ""
+        print(f"| {way} | {speed:,.0f} | {ratio:.1f} x | {bound} |")
+        too_slow |= 2 * ratio < BOUNDS.get(way, 0) or 2 * speed < LEAST_SPEED.get(way, 0)
     print(f"\n| a draw from {GPT2_VOCABULARY:,} logits | ms |")
     print("|---|---|")
-    for way, seconds in compare_sampling().items():
+    draws = compare_sampling()
+    for way, seconds in draws.items():
         print(f"| {way} | {seconds * 1e3:.3f} |")
+    return int(too_slow or draws["this library"] > 2 * min(MOST_SECONDS, draws["transformers"]))
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())
