@@ -136,11 +136,8 @@ def _typical_p(x, p):
 def _until(x, rank, probs, mass):
     """Keep, in rising rank and equal ones by id, the first tokens whose probabilities add up to `mass`."""
     rows, order = np.arange(len(x))[:, None], np.argsort(rank, axis=-1, kind="stable")
-    total = probs[rows, order].cumsum(axis=-1)
-    total[:, 1:] = total[:, :-1].copy()  # the mass of those before
-    total[:, 0] = -np.inf
-    kept = np.empty(x.shape, dtype=bool)
-    kept[rows, order] = total < mass - TOLERANCE
+    kept = np.ones(x.shape, dtype=bool)  # the first always is, each other one if those before it fall short
+    kept[rows, order[:, 1:]] = probs[rows, order[:, :-1]].cumsum(axis=-1) < mass - TOLERANCE
     return np.where(kept, x, -np.inf)
 
 
@@ -209,7 +206,7 @@ def _filtered(x, settings, names):
 
 
 _FILTERS = {"temperature": _scaled, "top_k": _top_k, "top_p": _top_p, "min_p": _min_p, "typical_p": _typical_p}
-_AFTER_TOP_K = ("temperature", "top_p", "min_p", "typical_p")
+_ALL_BUT_TOP_K = [name for name in _FILTERS if name != "top_k"]
 _OFF = {field.name: field.default or 0 for field in fields(SamplingSettings)}
 
 
@@ -230,7 +227,7 @@ def sample(logits, settings, rng, seen=()):
     if settings.top_k and x.itemsize < 8:
         # Dividing float32 numbers in float64 leaves their order: top-k can come first, and the rest is never touched.
         ids = np.flatnonzero(_largest(x, settings.top_k)).reshape(len(x), -1)  # a row's V ids after those of the row before
-        V, x, names = x.shape[-1], x.reshape(-1)[ids], _AFTER_TOP_K
+        V, x, names = x.shape[-1], x.reshape(-1)[ids], _ALL_BUT_TOP_K
     x = x.astype(np.float64, copy=False)
     for _, x in _filtered(x, settings, names):
         pass
