@@ -4,6 +4,7 @@ Shapes: B batch, T time, C channels, H heads, D = C / H head width, V vocabulary
 """
 
 import math
+from functools import lru_cache
 
 import numpy as np
 
@@ -91,7 +92,8 @@ def gelu(x):
     def forward(s):
         np.multiply(a[s], gelu_gate(a[s], out=gate[s]), out=y[s])
 
-    in_pieces(forward, len(a), a.size)
+    with np.errstate(over="ignore"):
+        in_pieces(forward, len(a), a.size)
 
     def backward(g):
         # y = x s(u) with s' = s (1 - s), so dy/dx = s + x s (1 - s) u' = s + y (1 - s) u'
@@ -113,13 +115,15 @@ def gelu(x):
 
 
 def gelu_gate(x, out=None):
-    """What GELU multiplies an array x by: 0.5 (1 + tanh(u / 2)) is the sigmoid 1 / (1 + exp(-u)), in half tanh's time."""
+    """What GELU multiplies an array x by: 0.5 (1 + tanh(u / 2)) is the sigmoid 1 / (1 + exp(-u)), in half tanh's time.
+
+    Where the gate is 0, exp overflows to inf: call it within np.errstate(over="ignore").
+    """
     u = np.multiply(x, x, out=out)  # each line works in place, which takes a quarter less time than one expression
     u *= -2 * 0.044715 * SQRT_2_OVER_PI
     u -= 2 * SQRT_2_OVER_PI
     u *= x
-    with np.errstate(over="ignore"):  # exp overflows to inf where the gate is 0
-        np.exp(u, out=u)
+    np.exp(u, out=u)
     u += 1
     return np.reciprocal(u, out=u)
 
@@ -164,8 +168,8 @@ def layer_norm(x, weight, bias, eps=1e-5):
 def normalise(rows, eps=1e-5, out=None):
     """Each row of an array (N, C) with mean 0 and variance 1, and 1 / its standard deviation (N, 1)."""
     C = rows.shape[-1]
-    centred = np.subtract(rows, rows @ np.full((C, 1), 1 / C, dtype=rows.dtype), out=out)
-    inv_std = 1 / np.sqrt(_row_dots(centred, centred) / C + eps)
+    centred = np.subtract(rows, rows @ _column(1 / C, C, rows.dtype), out=out)
+    inv_std = math.sqrt(C) / np.sqrt(_row_dots(centred, centred) + C * eps)
     centred *= inv_std
     return centred, inv_std
 
@@ -274,7 +278,7 @@ def attend(q, k, v, future=None, mask=None, weights=None, out=None):
         w += future
     w -= w.max(axis=-1, keepdims=True)
     np.exp(w, out=w)
-    w /= w @ np.ones((w.shape[-1], 1), dtype=w.dtype)  # their sums
+    w /= w @ _column(1, w.shape[-1], w.dtype)  # their sums
     return np.matmul(w if mask is None else w * mask, v, out=out)
 
 
@@ -334,6 +338,14 @@ def _add_product(a, b, out, first):
         np.matmul(a, b, out=out)
     else:
         out += a @ b
+
+
+@lru_cache(maxsize=1024)
+def _column(value, n, dtype):
+    """(n, 1) of one value, to multiply with: for a single row, making it anew would cost as much as the product."""
+    column = np.full((n, 1), value, dtype=dtype)
+    column.flags.writeable = False
+    return column
 
 
 def _row_dots(a, b):

@@ -43,6 +43,7 @@ class KVCache:
         self.keys, self.values = np.empty(shape, dtype=dtype), np.empty(shape, dtype=dtype)
         self.length = 0
 
+    @np.errstate(over="ignore")  # as gelu_gate asks
     def read(self, model, ids):
         """The model's logits (B, T, V) after each of ids (B, T), which continue what was read before.
 
@@ -63,11 +64,11 @@ class KVCache:
             h *= F.gelu_gate(h)
             x += _affine(h, block.mlp.c_proj)
         self.length = end
-        return (_layer_norm(x, model.ln_f) @ model.wte.weight.data.T).reshape(B, T, -1)
+        return _layer_norm(x, model.ln_f).dot(model.wte.weight.data.T).reshape(B, T, -1)
 
 
 def _affine(x, linear):
-    y = x @ linear.weight.data.T
+    y = x.dot(linear.weight.data.T)  # for one row, a tenth to a fifth faster than @
     y += linear.bias.data
     return y
 

@@ -88,10 +88,10 @@ def _scaled(x, value):
         first = np.arange(x.shape[-1]) == x.argmax(axis=-1)[:, None]
         return np.where(first, 0.0, -np.inf)
     with np.errstate(over="ignore"):
-        largest = x.max(axis=-1, keepdims=True)
-        if np.isfinite(largest / value).all():
-            return x / value
-        return (x - largest) / value  # the same distribution, and 0 can't overflow
+        y = x / value
+        if y.max() < math.inf and y.max(axis=-1).min() > -math.inf:
+            return y
+        return (x - x.max(axis=-1, keepdims=True)) / value  # the same distribution, and 0 can't overflow
 
 
 def _top_k(x, k):
@@ -180,8 +180,9 @@ def draw(probs, rng):
 def _invert(probs, u):
     total = probs.cumsum(axis=-1)
     last = total[..., -1:]
-    index = (total <= np.asarray(u)[..., None] * last).sum(axis=-1)
-    return np.minimum(index, (total < last).sum(axis=-1))  # u * last may round up to last
+    passed = total <= np.asarray(u)[..., None] * last
+    passed &= total < last  # where the product was rounded up to last
+    return passed.sum(axis=-1)
 
 
 # ---- all of it
