@@ -227,11 +227,12 @@ def test_loading_example_runs_as_it_stands(tmp_path, monkeypatch, play):
     assert tinygpt_lib.generate_text(model, prompt, 20, seed=0) == again
 
 
-@pytest.mark.skipif(not archive.asset("play").is_file(), reason="needs the shipped model of the play: assets/gpt_play.npz")
-def test_loading_example_runs_with_the_shipped_model(tmp_path, monkeypatch):
-    shutil.copy(archive.asset("play"), tmp_path / "gpt_play.npz")
+@pytest.mark.parametrize("name", archive.SHIPPED)
+def test_loading_example_runs_with_the_shipped_models(tmp_path, monkeypatch, name):
+    shutil.copy(archive.asset(name), tmp_path / f"gpt_{name}.npz")
     monkeypatch.chdir(tmp_path)
-    model = GPT(read_checkpoint("play").config)
-    model.load_state_dict(np.load("gpt_play.npz"))
+    config = GPTConfig() if name == "shakespeare" else read_checkpoint(name).config
+    model = GPT(config)
+    model.load_state_dict(np.load(f"gpt_{name}.npz"))
     generated = tinygpt_lib.generate_text(model, "To be or not to be", max_tokens=100, temperature=0.8, top_k=50, seed=0)
     assert generated.startswith("To be or not to be") and len(generated) > len("To be or not to be")

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 ASSETS = Path(__file__).parent / "assets"
-SHIPPED = ("play",)  # models that come with the package, as assets/gpt_NAME.npz
+SHIPPED = ("shakespeare", "play")  # models that come with the package, as assets/gpt_NAME.npz
 META = "meta/"
 CONFIG, ENCODING, HISTORY, INFO, HASH = (META + name for name in ("config", "encoding", "history", "info", "hash"))
 

@@ -1,0 +1,1 @@
+"""Panels of ipywidgets for the notebooks: thin controls over pure functions."""
