@@ -13,7 +13,7 @@ import pytest
 
 import tinygpt_lib.__main__ as cli
 from tinygpt_lib import (
-    GPT, GPTConfig, TrainState, generate_text, load_pretrained, load_training, save_checkpoint, save_training, train_bpe
+    GPT, GPTConfig, TrainState, generate_text, load_pretrained, load_training, read_checkpoint, save_checkpoint, save_training, train_bpe
 )  # fmt: skip
 
 ROOT = Path(__file__).parents[1]
@@ -326,3 +326,22 @@ def test_a_run_saved_without_its_corpus_goes_on_from_python_only(capsys, tmp_pat
 def test_info_reads_any_history(capsys, tmp_path):
     save_checkpoint(tmp_path / "a.npz", GPT(GPTConfig(300, 8, 1, 1, 8)), history=[{"step": 1, "loss": 2.0}])
     assert cli.main(["info", str(tmp_path / "a.npz")]) == 0
+
+
+@pytest.mark.parametrize("name, most", [("shakespeare", 1.47), ("play", 1.40)])
+def test_a_shipped_models_loss_is_what_the_readme_says(capsys, request, name, most):
+    request.getfixturevalue(name)  # its corpus
+    assert cli.main(["info", name, "--evaluate"]) == 0
+    loss = float(re.search(r"([\d.]+) nats per character", capsys.readouterr().out)[1])
+    assert loss <= most
+    row = next(line for line in (ROOT / "README.md").read_text(encoding="utf-8").splitlines() if line.startswith("| validation loss"))
+    assert f"{loss:.3f}" == row.split("|")[{"shakespeare": 2, "play": 3}[name]].strip()
+
+
+@pytest.mark.parametrize("name", cli.RECIPES)
+def test_the_recipe_is_what_the_shipped_model_was_trained_with(name):
+    checkpoint, (config, settings) = read_checkpoint(name), cli.RECIPES[name]
+    assert checkpoint.config == config and checkpoint.info["command"].startswith(f"python -m tinygpt_lib train --corpus {name}")
+    assert "--" not in checkpoint.info["command"].split("--corpus ")[1].split("--out")[0]
+    for key in ("steps", "batch_size", "learning_rate", "seed"):
+        assert checkpoint.info[key] == getattr(settings, key)
