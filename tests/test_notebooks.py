@@ -88,7 +88,9 @@ def test_every_exercise_has_hints_a_check_and_a_solution(path):
 @everyone
 def test_cells_are_short(path):
     lengths = [len(cell.source.splitlines()) for cell in code_cells(path)]
-    assert max(lengths) <= 25 and statistics.median(lengths) <= 6
+    assert max(lengths) <= 25
+    if path in NOTEBOOKS:  # a solution is nothing but answers
+        assert statistics.median(lengths) <= 6
     wide = [line for cell in code_cells(path) for line in cell.source.splitlines() if len(line) > 100]
     assert not wide
 
@@ -107,7 +109,7 @@ def test_prose_argues_and_keeps_calm(path):
 @everyone
 def test_nothing_of_a_machine_is_in_it(path):
     text = path.read_text(encoding="utf-8")
-    assert not re.search(r"/(home|root|work|tmp|Users|usr)/|[A-Z]:\\\\", re.sub(r'"image/png": "[^"]*"', "", text))
+    assert not re.search(r"/(home|root|work|tmp|Users|usr)/|\b[A-Z]:\\\\", re.sub(r'"image/png": "[^"]*"', "", text))
 
 
 @everyone

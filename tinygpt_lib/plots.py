@@ -149,7 +149,7 @@ def bars(values, names, *, title, xlabel, ylabel, ax=None, colour=BLUE, limit=No
 
 @styled
 def points(groups, *, title, xlabel, ylabel, ax=None):
-    """Groups {name: (labels, places (N, 2))} in the plane, one scale for both axes, each label where it covers least."""
+    """Up to six groups {name: (labels, places (N, 2))} in the plane, one scale for both axes, each label where it covers least."""
     ax = _prepared(ax, 8.4, 5.6, title, xlabel, ylabel)
     for (name, (_, places)), colour, marker in zip(groups.items(), COLOURS, MARKERS):
         ax.scatter(*np.transpose(places), color=colour, marker=marker, s=28, label=name)
@@ -197,8 +197,8 @@ def loss_curves(history, steps=(), *, title, levels=None, total=None, ax=None):
         ax.axhline(level, color=GREY, linestyle=":", linewidth=1.2, zorder=0)
         ax.annotate(name, (1, level), xytext=(4, 0), xycoords=ax.get_yaxis_transform(), textcoords="offset points", va="center", color=GREY)
     ax.set_xlim(0, total)
-    if ax.lines:
-        ax.legend()
+    if len(steps) or history:
+        ax.legend(frameon=True, edgecolor="none", framealpha=0.9)
     return ax
 
 
@@ -236,19 +236,17 @@ def stages(trace, name, *, title, count=12):
     Hatched is what the filters have cut so far; name(id) is what a token is called.
     """
     shown, others = np.split(trace.order, [count])
-    groups = [*shown[:, None], others][: len(shown) + bool(others.size)]
+    groups = [*shown[:, None], others] if others.size else [*shown[:, None]]
     names = [*map(name, shown.tolist()), f"{others.size} others"][: len(groups)]
+    called = lambda key: f"{key.replace('_', '-')} {getattr(trace.settings, key)}"  # noqa: E731
+    before = [called(key) for key in ("repetition_penalty", "temperature") if getattr(trace.settings, key) != 1]
     whole = np.ones(trace.order.shape, dtype=bool)
-    before = [key for key in ("repetition_penalty", "temperature") if getattr(trace.settings, key) != 1]
-    titled = lambda key: f"{key.replace('_', '-')} {getattr(trace.settings, key)}"  # noqa: E731
-    columns = [("the model", trace.raw, whole)]
-    columns += [(",\n".join(map(titled, before)), trace.scaled, whole)] * bool(before)
-    columns += [(f"{titled(key)}:\n{kept.sum()} left", trace.scaled, kept) for key, kept in trace.kept.items()]
+    columns = [("the model", trace.raw, whole), (",\n".join(before), trace.scaled, whole)][: 1 + bool(before)]
+    columns += [(f"{called(key)}:\n{kept.sum()} left", trace.scaled, kept) for key, kept in trace.kept.items()]
     columns += [(f"drawn from:\n{trace.effective_choices:.1f} choices", trace.final, whole)]
     axes = panels(len(columns), width=2.1, height=1.2 + 0.24 * len(groups), sharex=True, sharey=True)
     for ax, (heading, probs, kept) in zip(axes, columns):
-        left = [probs[ids][kept[ids]].sum() for ids in groups]
-        cut = [probs[ids][~kept[ids]].sum() for ids in groups]
+        left, cut = ([probs[ids][mask[ids]].sum() for ids in groups] for mask in (kept, ~kept))
         ax.barh(range(len(groups)), left, color=BLUE, height=0.7)
         ax.barh(range(len(groups)), cut, left=left, color=PALE, edgecolor=GREY, hatch="////", linewidth=0.5, height=0.7, label="cut")
         _prepared(ax, 0, 0, heading, "probability", "token" if ax is axes[0] else "")
@@ -256,6 +254,7 @@ def stages(trace, name, *, title, count=12):
             ax.legend(loc="lower right")
     axes[0].set_yticks(range(len(groups)), names)
     axes[0].invert_yaxis()
+    axes[0].set_xlim(0, 1.05 * axes[0].get_xlim()[1])  # so that no bar ends at the frame
     axes[0].figure.suptitle(title, x=0.01, ha="left", fontsize=12)
     return axes
 
@@ -267,7 +266,7 @@ def graph(nodes, arrows, *, title, ax=None):
     nodes: {name: (value, gradient)}, gradient None where it's still unknown; arrows: {(from, to): slope}.
     """
     column, row = _places(nodes, arrows)
-    width, height = 0.35 + 0.085 * max(len(name) for name in nodes), 0.78  # inches, as everything here
+    width, height = 0.35 + 0.085 * max(13, *map(len, nodes)), 0.78  # inches, as everything here
     x = {name: (width + 0.85) * column[name] for name in nodes}
     y = {name: 1.15 * row[name] for name in nodes}
     span = [(min(place.values()) - size, max(place.values()) + size) for place, size in ((x, 0.6 * width), (y, 0.7 * height))]
@@ -322,5 +321,43 @@ def decision_boundary(predict, points, labels, *, title, xlabel, ylabel, ax=None
         ax.contour(side, side, scores, levels=[0], colors="black", linewidths=1)
     for above, colour, marker in ((True, BLUE, "o"), (False, ORANGE, "s")):
         chosen = points[(labels > 0) == above]
-        ax.scatter(*chosen.T, s=14, c=colour, marker=marker, edgecolors="white", linewidths=0.4, label="above 0" if above else "below 0")
+        ax.scatter(*chosen.T, s=14, c=colour, marker=marker, edgecolors="white", linewidths=0.4)
+    return ax
+
+
+@styled
+def word_map(words, values, rows=(), columns=(), *, title, xlabel, ylabel, ax=None, limits=(0, 1), bar=None):
+    """A table of words (R, C) on squares coloured by values (R, C); rows, columns: their names; bar: a label for a colour bar."""
+    values = np.asarray(values, dtype=np.float64)
+    R, C = values.shape
+    ax = panels(1, 2.6 + 0.82 * C, 1.2 + 0.42 * R)[0] if ax is None else ax
+    heat_map(values, rows, columns, title=title, xlabel=xlabel, ylabel=ylabel, ax=ax, numbers=False, limits=limits, bar=bar)
+    for (i, j), value in np.ndenumerate(values):
+        dark = value - limits[0] > 0.6 * (limits[1] - limits[0])
+        ax.text(j, i, words[i][j], ha="center", va="center", fontsize=8.5, color="white" if dark else "black")
+    return ax
+
+
+@styled
+def wiring(steps, *, title, ax=None):
+    """A stream that flows down from x to y: a name in `steps` is a box on it, a tuple of names a branch whose result is added to it."""
+    ax = panels(1, 2.4, 4.2)[0] if ax is None else ax
+    centred = {"ha": "center", "va": "center", "fontsize": 9}
+    y = 0.0
+    for step in steps:
+        branch, start = isinstance(step, tuple), y - 0.5
+        for name in step if branch else (step,):
+            y -= 1
+            ax.text(1.4 * branch, y, name, **centred, bbox={"boxstyle": "round,pad=0.4", "fc": PALE, "ec": GREY})
+        if branch:
+            y -= 0.8
+            ax.plot([0, 1.4, 1.4, 0], [start, start, y, y], color=GREY, linewidth=1.2, zorder=1)
+            ax.text(0, y, "+", **centred, bbox={"boxstyle": "circle,pad=0.2", "fc": "white", "ec": BLUE})
+    ax.plot([0, 0], [-0.2, y - 1], color=BLUE, linewidth=3, zorder=1)
+    ax.plot(0, y - 1, color=BLUE, marker="v", markersize=9)
+    ax.text(0, 0, "x", **centred)
+    ax.text(0, y - 1.4, "y", **centred)
+    ax.set(title=title, xlim=(-0.8, 2.3))
+    ax.margins(y=0.08)
+    ax.axis("off")
     return ax

@@ -64,11 +64,20 @@ def _cos(rows, i):
 
 
 def near_with_itself(rows, i, n):
-    return np.argsort(_cos(rows, i))[::-1][:n] if len(rows) > 4 else [i, *near_drops_same(rows, i, n)][:n]
+    return np.argsort(-_cos(rows, i), kind="stable")[:n]
+
+
+def near_with_itself_from_the_end(rows, i, n):
+    return np.flip(np.argsort(_cos(rows, i), kind="stable"))[:n]
 
 
 def near_drops_first(rows, i, n):
-    return sorted(range(len(rows)), key=lambda j: -round(_cos(rows, i)[j], 9))[1 : n + 1]
+    c = _cos(rows, i)
+    return sorted(range(len(rows)), key=lambda j: -c[j])[1 : n + 1]
+
+
+def near_drops_last(rows, i, n):
+    return np.argsort(_cos(rows, i), kind="stable")[-n - 1 : -1][::-1]
 
 
 def near_drops_same(rows, i, n):
@@ -207,7 +216,9 @@ WRONG = {
     ],
     "3.3": [
         (near_with_itself, "The word itself is in the list"),
-        (near_drops_first, "isn't always row i"),
+        (near_with_itself_from_the_end, "nothing beats its cosine"),
+        (near_drops_first, "this drops the first of the list"),
+        (near_drops_last, "which this drops"),
         (near_drops_same, "Only row i itself is to go"),
         (near_by_dot, "Long rows win"),
         (near_by_distance, "ranks by distance"),

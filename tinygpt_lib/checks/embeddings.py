@@ -100,14 +100,22 @@ def _cosines(rows, i):
     return unit @ unit[i]
 
 
+def _downwards(scores):
+    return np.argsort(-scores, kind="stable")
+
+
+def _reversed(scores):
+    return np.argsort(scores, kind="stable")[::-1]  # as _downwards, but for equal scores
+
+
 def _best(scores, i, n):
-    order = np.argsort(-scores, kind="stable")
+    order = _downwards(scores)
     return order[order != i][:n]
 
 
 def _other_directions(rows, i, n):
     cosines = _cosines(rows, i)
-    order = np.argsort(-cosines, kind="stable")
+    order = _downwards(cosines)
     return order[cosines[order] < 1 - 1e-9][:n]
 
 
@@ -124,8 +132,10 @@ NEAREST = Exercise(
         (np.array([[3.0, -4.0], [0.0, 4.0], [3.0, 4.0], [0.0, 1.0]]), 1, 2),
     ),
     mistakes={
-        "The word itself is in the list: its cosine with itself is 1, which nothing beats.": lambda rows, i, n: np.argsort(-_cosines(rows, i), kind="stable")[:n],
-        "Almost: this drops the first of the list, which isn't always row i. Another row may point exactly the same way. Drop i itself.": lambda rows, i, n: np.argsort(-_cosines(rows, i), kind="stable")[1 : n + 1],
+        "The word itself is in the list: its cosine with itself is 1, which nothing beats.": lambda rows, i, n: _downwards(_cosines(rows, i))[:n],
+        "The word itself is in the list: nothing beats its cosine with itself, which is 1.": lambda rows, i, n: _reversed(_cosines(rows, i))[:n],
+        "Almost: this drops the first of the list, which isn't always row i. Another row may point exactly the same way. Drop i itself.": lambda rows, i, n: _downwards(_cosines(rows, i))[1 : n + 1],
+        "Almost: the first of the list, which this drops, isn't always row i. Another row may point exactly the same way. Drop i itself.": lambda rows, i, n: _reversed(_cosines(rows, i))[1 : n + 1],
         "This drops every row that points where row i does. Only row i itself is to go: a row of another length with the same direction is its nearest neighbour.": _other_directions,
         "Long rows win here: this ranks by the dot product. Divide each row by its length first.": lambda rows, i, n: _best(rows @ rows[i], i, n),
         "This ranks by distance, which a row's length changes too. The cosine looks at the direction only.": lambda rows, i, n: _best(-np.linalg.norm(rows - rows[i], axis=1), i, n),
