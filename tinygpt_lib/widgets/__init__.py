@@ -1,1 +1,4 @@
 """Panels of ipywidgets for the notebooks: thin controls over pure functions."""
+
+from .heads import HeadViewer, attention_weights, draw_still
+from .playground import TokenPlayground, Tokens

@@ -74,11 +74,11 @@ def draw_heads(weights, layer, head):
 def draw_head(tokens, weights, query):
     """One head's weights (T, T) as an SVG: a row for each token that looks, the query's framed, a column for each looked at."""
     T, step = len(tokens), SIDE / len(tokens)
-    parts = [_image(weights, 0, 0, SIDE, "the chosen head"), _frame(0, query * step, SIDE, step)]
+    parts = [_image(weights, 0, 0, SIDE, "the chosen head"), _frame(-1, query * step - 1, SIDE + 2, step + 2)]
     parts.append(_text(0, -8, "row: the token that looks; column: looked at", "start"))
     for i in range(T) if T <= 24 else sorted({0, query, T - 1}):
         bold = ' font-weight="bold"' * (i == query)
-        x, y, name = (i + 0.5) * step + 4, SIDE + 14, tokens[i][:12]
+        x, y, name = (i + 0.5) * step + 4, SIDE + 14, f"{'' if T <= 24 else i} {tokens[i][:10]}".strip()
         parts.append(_text(-6, x, name, more=bold))
         parts.append(_text(x, y, name, more=f'{bold} transform="rotate(-60 {x:.1f} {y})"'))
     return _svg(parts, 90, 90, f"the weights of {T} tokens; the row of {tokens[query]} has a frame")
@@ -166,13 +166,13 @@ class HeadViewer(ipywidgets.VBox):
 
     def __init__(self, model, encoding=None, text=TEXT, layer=0, head=0):
         self.model, self.encoding = model, encoding_of(model, encoding)
-        wide = {"width": "660px"}
+        wide, row = {"width": "660px", "max_width": "95%"}, {"flex_flow": "row wrap"}
         self.text = ipywidgets.Textarea(value=text, description="text", rows=2, layout=wide)
         self.layer = ipywidgets.IntSlider(value=layer, min=0, max=model.config.n_layer - 1, description="layer")
         self.head = ipywidgets.IntSlider(value=head, min=0, max=model.config.n_head - 1, description="head")
         self.token = ipywidgets.SelectionSlider(options=[("", 0)], description="token", layout=wide)
         self.words, self.all_heads, self.one_head = ipywidgets.HTML(), ipywidgets.HTML(), ipywidgets.HTML()
-        choice, pictures = ipywidgets.HBox([self.layer, self.head]), ipywidgets.HBox([self.all_heads, self.one_head])
+        choice, pictures = ipywidgets.HBox([self.layer, self.head]), ipywidgets.Box([self.all_heads, self.one_head], layout=row)
         super().__init__([self.text, choice, self.token, self.words, pictures])
         self.text.observe(self._read, "value")
         self.layer.observe(self._draw, "value")
