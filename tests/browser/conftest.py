@@ -71,9 +71,10 @@ class Lab:
 
     def __init__(self, browser, server, name, width=1280, height=1400):
         self.page = browser.new_page(viewport={"width": width, "height": height})
+        self.page.set_default_timeout(90_000)  # a busy machine is slow
         self.page.goto(f"{server}/lab/workspaces/w{time.time_ns()}/tree/{name}?reset")
-        self.page.wait_for_selector(".jp-Notebook .jp-CodeCell", timeout=60_000)
-        self.page.wait_for_selector("text=/Python 3.*Idle/", timeout=60_000)  # in the status bar: the kernel is there
+        self.page.wait_for_selector(".jp-Notebook .jp-CodeCell")
+        self.page.wait_for_selector("text=/Python 3.*Idle/")  # in the status bar: the kernel is there
 
     def menu(self, name, item):
         """Choose an entry of the menu bar."""
@@ -95,6 +96,11 @@ class Lab:
         return [e.inner_text() for e in self.page.query_selector_all(kinds)]
 
     def close(self):
+        """Close the page and end its kernel, which would go on without it."""
+        self.page.evaluate("""async () => {
+            const kernels = await (await fetch('/api/kernels')).json();
+            for (const kernel of kernels) await fetch(`/api/kernels/${kernel.id}`, {method: 'DELETE', headers: {'X-XSRFToken': document.cookie.match(/_xsrf=([^;]*)/)?.[1]}});
+        }""")
         self.page.close()
 
 
