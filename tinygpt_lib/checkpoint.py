@@ -127,8 +127,7 @@ def load_gpt2(path):
         settings = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     except ValueError as error:
         raise ValueError(f"{folder / 'config.json'} isn't whole JSON ({error}): copy it again") from error
-    config = _config_of_gpt2(settings)
-    model = GPT(config)
+    model = GPT(_config_of_gpt2(settings))
     model.load_state_dict(_weights_of_gpt2(folder / "model.safetensors"))
     return model.eval()
 
@@ -139,8 +138,7 @@ def _config_of_gpt2(settings):
     for name, want in _FIXED.items():
         if settings.get(name, want) != want:
             raise ValueError(f"this GPT-2 has {name}={settings[name]!r} and only {want!r} can be represented here")
-    missing = [theirs for theirs in _SIZES.values() if theirs not in settings]
-    if missing:
+    if missing := [theirs for theirs in _SIZES.values() if theirs not in settings]:
         raise ValueError(f"config.json lacks {', '.join(missing)}")
     if settings.get("n_inner") not in (None, 4 * settings["n_embd"]):
         raise ValueError(f"this GPT-2 has n_inner={settings['n_inner']!r} and only 4 * n_embd can be represented here")

@@ -12,8 +12,9 @@ from . import validate
 from .tensor import Tensor, as_tensor, record
 
 SQRT_2_OVER_PI = math.sqrt(2 / math.pi)  # a Python float, so that float32 stays float32
+EPS = 1e-5  # added to the variance in LayerNorm, as in GPT-2
 QUERIES = 64  # in a block of attention
-PIECE = 131_072  # elements: a few arrays of this size fit in a core's cache, so several passes cost little more than one
+PIECE = 262_144  # elements: a few arrays of this size fit in a processor's cache, so several passes cost little more than one
 
 
 def in_pieces(work, count, size):
@@ -128,7 +129,7 @@ def gelu_gate(x, out=None):
     return np.reciprocal(u, out=u)
 
 
-def layer_norm(x, weight, bias, eps=1e-5):
+def layer_norm(x, weight, bias, eps=EPS):
     """Each row of x (..., C) to mean 0 and variance 1 (biased), then times weight (C,) plus bias (C,).
 
     Ba et al., 2016 (arXiv 1607.06450).
@@ -165,7 +166,7 @@ def layer_norm(x, weight, bias, eps=1e-5):
     return record(y.reshape(x.shape), (x, weight, bias), backward)
 
 
-def normalise(rows, eps=1e-5, out=None):
+def normalise(rows, eps=EPS, out=None):
     """Each row of an array (N, C) with mean 0 and variance 1, and 1 / its standard deviation (N, 1)."""
     C = rows.shape[-1]
     centred = np.subtract(rows, rows @ _column(1 / C, C, rows.dtype), out=out)

@@ -146,8 +146,7 @@ def generate_text(model, prompt, max_tokens=100, temperature=0.8, top_k=50, top_
 
 def encoding_of(model, encoding=None):
     """The encoding to read and write a model's text with: the one given, its own, or GPT-2's by its size."""
-    if encoding is None:
-        encoding = model.encoding
+    encoding = model.encoding if encoding is None else encoding
     if encoding is None and model.config.vocab_size == GPT2_VOCABULARY:
         from .tokenizer import get_encoding
 

@@ -89,7 +89,7 @@ def _scaled(x, value):
         return np.where(first, 0.0, -np.inf)
     with np.errstate(over="ignore"):
         y = x / value
-        if y.max() < math.inf and y.max(axis=-1).min() > -math.inf:
+        if np.isfinite(y.max(axis=-1)).all():
             return y
         return (x - x.max(axis=-1, keepdims=True)) / value  # the same distribution, and 0 can't overflow
 

@@ -269,23 +269,16 @@ class Tensor:
     # ---- functions of each element
 
     def exp(self):
-        a = _as_float(self)
-        y = np.exp(a.data)
-        return record(y, (a,), lambda g: (g * y,))
+        return _elementwise(self, np.exp, lambda x, y: y)
 
     def log(self):
-        a = _as_float(self)
-        return record(np.log(a.data), (a,), lambda g: (g / a.data,))
+        return _elementwise(self, np.log, lambda x, y: 1 / x)
 
     def sqrt(self):
-        a = _as_float(self)
-        y = np.sqrt(a.data)
-        return record(y, (a,), lambda g: (g / (2 * y),))
+        return _elementwise(self, np.sqrt, lambda x, y: 0.5 / y)
 
     def tanh(self):
-        a = _as_float(self)
-        y = np.tanh(a.data)
-        return record(y, (a,), lambda g: (g * (1 - y * y),))
+        return _elementwise(self, np.tanh, lambda x, y: 1 - y * y)
 
     # ---- reductions
 
@@ -355,6 +348,13 @@ def _numeric_array(data):
     if array.dtype.kind not in "iufb":
         raise TypeError(f"a Tensor holds numbers, got {type(data).__name__} of {array.dtype}")
     return array
+
+
+def _elementwise(tensor, f, slope):
+    """f of each element x; slope(x, y) is its derivative, y = f(x)."""
+    a = _as_float(tensor)
+    y = f(a.data)
+    return record(y, (a,), lambda g: (g * slope(a.data, y),))
 
 
 def _as_float(tensor):

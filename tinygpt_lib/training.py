@@ -135,8 +135,7 @@ def _steps(state, windows, val_ids):
                 state.history.append({"step": state.step, "train_loss": float(np.mean(state.recent)), "val_loss": val_loss})
                 state.recent = []
             state.seconds += time.perf_counter() - start
-        speed = settings.batch_size * model.config.block_size / elapsed
-        yield Metrics(state.step, loss, state.optimizer.lr, norm, speed, val_loss)
+        yield Metrics(state.step, loss, state.optimizer.lr, norm, settings.batch_size * model.config.block_size / elapsed, val_loss)
 
 
 def train_step(model, optimizer, inputs, targets, max_grad_norm=1.0):
@@ -154,32 +153,31 @@ def train_step(model, optimizer, inputs, targets, max_grad_norm=1.0):
 def backward_on_all_cores(model, inputs, targets):
     """Set the model's gradients to those of the mean loss, which is returned; each core takes a share of the rows.
 
-    As in data-parallel training on several machines, every share has a replica of the model, and
-    the gradients are averaged. NumPy's products alone would use all cores, but the rest only one.
+    As in data-parallel training on several machines, every further share has a replica of the model,
+    and the gradients are averaged. NumPy's products alone would use all cores, but the rest only one.
     On another number of cores the sums are rounded in another order, and dropout draws otherwise.
     """
     shares = min(_cores(), len(inputs))
     cuts = [len(inputs) * i // shares for i in range(1, shares)]
-    replicas = [model.replica(np.random.default_rng(seed)) for seed in model.rng.integers(2**63, size=shares)]
+    model.zero_grad()
+    others = [model.replica(np.random.default_rng(seed)) for seed in model.rng.integers(2**63, size=shares - 1)]
 
-    def work(replica, x, y):
-        _, loss = replica(x, y)
+    def work(model, x, y):
+        _, loss = model(x, y)
         loss.backward(len(x) / len(inputs))
         return loss.item() * len(x) / len(inputs)
 
     with ThreadPoolExecutor(shares) as pool:
-        loss = sum(pool.map(work, replicas, np.split(inputs, cuts), np.split(targets, cuts)))
-    for parameter, *parts in zip(model.parameters(), *(replica.parameters() for replica in replicas), strict=True):
-        parameter.grad = parts[0].grad
-        for part in parts[1:] if parameter.grad is not None else ():
+        loss = sum(pool.map(work, [model, *others], np.split(inputs, cuts), np.split(targets, cuts)))
+    for parameter, *parts in zip(model.parameters(), *(other.parameters() for other in others), strict=True):
+        for part in parts if parameter.grad is not None else ():
             parameter.grad += part.grad
     return loss
 
 
 def estimate_loss(model, ids, batch_size=32):
     """Mean loss in nats per token over all of ids (N,), in windows of block_size that don't overlap."""
-    ids, T = _loss_ids(model, ids), model.config.block_size
-    total = 0.0
+    ids, T, total = _loss_ids(model, ids), model.config.block_size, 0.0
     starts = range(0, len(ids) - 1, T)
     full = [s for s in starts if s + T < len(ids)]
     groups = [full[i : i + batch_size] for i in range(0, len(full), batch_size)]
@@ -234,11 +232,10 @@ def load_training(path):
     if "meta/training" not in checkpoint.extra:
         raise ValueError(f"{path} is a finished model, not a training run: there is nothing to go on with")
     saved = archive.unpack(checkpoint.extra["meta/training"])
-    settings = saved["settings"]
     model = GPT(checkpoint.config)
     model.load_state_dict(checkpoint.weights)
     model.encoding = checkpoint.encoding
-    settings = TrainSettings(**{**settings, "betas": tuple(settings["betas"])})
+    settings = TrainSettings(**saved["settings"] | {"betas": tuple(saved["settings"]["betas"])})
     state = TrainState(model, settings, saved["step"], saved["seconds"], checkpoint.history, saved["recent"])
     state.optimizer.t = saved["updates"]
     for i, (m, v) in enumerate(zip(state.optimizer.m, state.optimizer.v, strict=True)):
