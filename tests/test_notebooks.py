@@ -48,6 +48,9 @@ def output_text(cell):
 
 
 def test_there_is_a_solution_for_each_lesson():
+    nine = """01_tensors_and_autograd 02_tokenization 03_embeddings 04_attention 05_multi_head_attention
+        06_transformer_block 07_gpt_model 08_training 09_text_generation"""
+    assert [path.stem for path in LESSONS][:9] == nine.split()
     assert [path.name for path in SOLUTIONS] == [path.name for path in LESSONS]
 
 

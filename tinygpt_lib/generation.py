@@ -61,8 +61,8 @@ def _steps(model, ids, settings, max_new_tokens, rng, encoding, stop_at_eot):
     cache, unread = KVCache(model.config, B, model.wte.weight.dtype), ids[:, -block_size:]
     ended = np.zeros(B, dtype=bool)
     readers = [_TextReader(encoding) for _ in range(B)]
-    made = 0
-    while made != max_new_tokens and not ended.all():
+    made, over = 0, max_new_tokens == 0
+    while not over:
         if cache.length + unread.shape[1] > block_size:  # every position shifts by one: nothing that was cached holds any more
             cache.length, unread = 0, ids[:, -block_size:]
         logits, _ = model(unread, cache=cache)
@@ -72,7 +72,7 @@ def _steps(model, ids, settings, max_new_tokens, rng, encoding, stop_at_eot):
             tokens = np.where(ended, encoding.eot_token, tokens)
             ended |= tokens == encoding.eot_token
         made += 1
-        over = bool(ended.all()) or made == max_new_tokens
+        over = made == max_new_tokens or stop_at_eot and bool(ended.all())
         texts = [reader.read(token, over) for reader, token in zip(readers, tokens, strict=True)]
         if single:
             yield Step(int(tokens[0]), texts[0], last[0], settings, ids[0])

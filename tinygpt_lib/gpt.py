@@ -41,9 +41,9 @@ class KVCache:
     """
 
     def __init__(self, config, batch=1, dtype=np.float32):
-        shape = (config.n_layer, batch, config.n_head, config.block_size, config.n_embd // config.n_head)
-        self.keys, self.values = np.empty(shape, dtype=dtype), np.empty(shape, dtype=dtype)
-        self.length, self._model = 0, None
+        shape = (config.n_layer, 2, batch, config.n_head, config.block_size, config.n_embd // config.n_head)
+        self._layers, self._model, self.length = np.empty(shape, dtype=dtype), None, 0
+        self.keys, self.values = self._layers.swapaxes(0, 1)
 
     @np.errstate(over="ignore")  # as gelu_gate asks
     def read(self, model, ids):
@@ -58,11 +58,11 @@ class KVCache:
         start, end = self.length, self.length + T
         future = F.future_mask(T, end, self.keys.dtype) if T > 1 else None  # the last token sees everything
         x = (tokens[ids] + positions[start:end]).reshape(B * T, -1)
-        for (c_attn, attn_proj, c_fc, mlp_proj), keys, values in zip(layers, self.keys, self.values, strict=True):
+        for (c_attn, attn_proj, c_fc, mlp_proj), kept in zip(layers, self._layers, strict=True):
             qkv = _affine(x, *c_attn, normalise=True)
-            q, k, v = qkv.reshape(B, T, 3, model.config.n_head, -1).transpose(2, 0, 3, 1, 4)  # each (B, H, T, D)
-            keys[:, :, start:end], values[:, :, start:end] = k, v
-            y = F.attend(q, keys[:, :, :end], values[:, :, :end], future)
+            qkv = qkv.reshape(B, T, 3, model.config.n_head, -1).transpose(2, 0, 3, 1, 4)  # (3, B, H, T, D)
+            kept[:, :, :, start:end] = qkv[1:]
+            y = F.attend(qkv[0], *kept[:, :, :, :end], future)
             x += _affine(y.swapaxes(1, 2).reshape(x.shape), *attn_proj)
             h = _affine(x, *c_fc, normalise=True)
             h *= F.gelu_gate(h)
