@@ -22,6 +22,8 @@ VARIANTS = {
     "SkylakeX": {"OPENBLAS_CORETYPE": "SkylakeX"},
     "lowered": {"NPY_DISABLE_CPU_FEATURES": " ".join(name for name in __cpu_dispatch__ if __cpu_features__[name])},
 }
+if not __cpu_features__["AVX512_SKX"]:  # its kernels are of instructions that this processor hasn't
+    del VARIANTS["SkylakeX"]
 
 
 def run(path, environment):
