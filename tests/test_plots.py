@@ -28,6 +28,8 @@ EXAMPLES = {
     "loss_curves": lambda: plots.loss_curves(HISTORY, [(1, 4.0), (2, 3.9)], levels={"knows nothing": 6.9}, total=30, **TITLE),
     "shapes": lambda: plots.shapes(SPLIT, **TITLE),
     "stages": lambda: plots.stages(FOUR, ["hat", "bed", "sofa", "mat"].__getitem__, count=3, **TITLE),
+    "choices": lambda: plots.choices(FOUR, ["hat", "bed", "sofa", "mat"].__getitem__, **TITLE),
+    "coverage": lambda: plots.coverage(FOUR, **TITLE),
     "graph": lambda: plots.graph(NODES, ARROWS, **TITLE),
     "decision_boundary": lambda: plots.decision_boundary(lambda at: at[:, 0] + 0.2, CORNERS, np.array([1, -1, -1, 1]), **NAMES),
     "word_map": lambda: plots.word_map([["a", "b"], ["c", "d"]], [[0, 1], [0.5, 0.7]], ["r1", "r2"], ["c1", "c2"], **NAMES),
@@ -244,3 +246,26 @@ def test_wiring():
     heights = [text.get_position()[1] for text in ax.texts[:4]]
     assert heights == sorted(heights, reverse=True)
     assert [text.get_position()[0] > 0 for text in ax.texts[:4]] == [True, True, False, False]
+
+
+def test_choices():
+    ax = first("choices")
+    names = ["mat", "sofa", "bed", "hat"]
+    assert ticks(ax.yaxis) == names
+    says, drawn, by_k, by_p = ([bar.get_width() for bar in bars] for bars in ax.containers)
+    np.testing.assert_allclose(says, [0.4, 0.3, 0.2, 0.1])
+    roots = np.sqrt([0.4, 0.3])  # temperature 2 takes square roots; two of the three left reach 0.7
+    np.testing.assert_allclose(drawn, [*roots / roots.sum(), 0, 0])
+    np.testing.assert_allclose([by_k, by_p], [[0, 0, 0, 0.1], [0, 0, 0.2, 0]])
+    labels = [label.get_text() for label in ax.get_legend().get_texts()]
+    assert labels == ["the model says", "drawn from", "1 cut by top-k", "1 cut by top-p"]
+
+
+def test_coverage():
+    ax = first("coverage")
+    roots = np.sqrt([0.4, 0.3, 0.2, 0.1])
+    says, held = (line.get_ydata() for line in ax.lines[:2])
+    np.testing.assert_allclose(says, [0.4, 0.7, 0.9, 1.0])
+    np.testing.assert_allclose(held, (roots / roots.sum()).cumsum())
+    assert [line.get_xdata()[0] for line in ax.lines[2:]] == [3, 2]
+    assert texts(ax) == ["top-k leaves 3", "top-p leaves 2"]

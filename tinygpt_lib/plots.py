@@ -16,6 +16,7 @@ from matplotlib.patches import FancyBboxPatch
 BLUE, ORANGE, GREEN, RED, SKY, PURPLE = "#0072b2", "#e69f00", "#009e73", "#d55e00", "#56b4e9", "#cc79a7"
 GREY, PALE = "#7a7a7a", "#e6e6e6"
 COLOURS = (BLUE, ORANGE, GREEN, RED, SKY, PURPLE)
+CUT_BY = {"top_k": (ORANGE, "////"), "top_p": (GREEN, "\\\\\\\\"), "min_p": (PURPLE, "||||"), "typical_p": (RED, "xxxx")}  # colour and hatching
 MARKERS = ("o", "s", "^", "D", "v", "P")  # so that no line is told by its colour alone
 STYLE = {
     "font.size": 10,
@@ -360,4 +361,45 @@ def wiring(steps, *, title, ax=None):
     ax.set(title=title, xlim=(-0.8, 2.3))
     ax.margins(y=0.08)
     ax.axis("off")
+    return ax
+
+
+@styled
+def choices(trace, name, *, title, count=16, ax=None):
+    """A `sampling.trace` of logits (V,) in one glance: its `count` likeliest tokens, the model's probability outlined, the final one filled.
+
+    Hatched is a token that was cut, each filter has a hatching of its own; name(id) is what a token is called.
+    """
+    shown = trace.order[:count]
+    ax = _prepared(ax, 4.6, 1.2 + 0.24 * len(shown), title, "probability", "token")
+    ax.barh(range(len(shown)), trace.raw[shown], color="none", edgecolor="black", linewidth=0.8, height=0.8, label="the model says", zorder=3)
+    ax.barh(range(len(shown)), trace.final[shown], color=SKY, height=0.8, label="drawn from")
+    before = np.ones(trace.raw.shape, dtype=bool)
+    for key, kept in trace.kept.items():
+        colour, hatch = CUT_BY[key]
+        cut = before & ~kept
+        label = f"{np.count_nonzero(cut)} cut by {key.replace('_', '-')}"
+        ax.barh(range(len(shown)), np.where(cut, trace.raw, 0)[shown], color="white", edgecolor=colour, hatch=hatch, linewidth=0, height=0.8, label=label)
+        before = kept
+    ax.set_yticks(range(len(shown)), map(name, shown.tolist()))
+    ax.set_ylim(len(shown) - 0.5, -0.5)
+    ax.legend(loc="lower right", frameon=True, edgecolor="none", framealpha=0.9)
+    return ax
+
+
+@styled
+def coverage(trace, *, title, ax=None):
+    """How much of a `sampling.trace` of logits (V,) its likeliest tokens hold together, by their number, and where each filter cuts."""
+    ax = _prepared(ax, 4.6, 4.0, title, "number of tokens, the likeliest first", "their probability together")
+    number = np.arange(1, len(trace.order) + 1)
+    ax.plot(number, trace.raw[trace.order].cumsum(), color=GREY, linestyle="--", label="the model says")
+    held = trace.scaled[trace.order].cumsum()
+    ax.plot(number, held, color=BLUE, label=f"temperature {trace.settings.temperature:g}")
+    for key, kept in trace.kept.items():
+        colour, left = CUT_BY[key][0], np.count_nonzero(kept)
+        ax.plot([left] * 2, [0, held[left - 1]], color=colour, linewidth=2.5)
+        ax.annotate(f"{key.replace('_', '-')} leaves {left}", (left, 0), xytext=(4, 6), textcoords="offset points", rotation=90)
+    ax.set_xscale("log")
+    ax.set_ylim(0, 1.02)
+    ax.legend()
     return ax

@@ -6,13 +6,13 @@ from .judge import PASSED, Progress, judge
 
 CHAPTERS = (
     "tensors", "tokenization", "embeddings", "attention", "multi_head_attention", "transformer_block", "gpt_model", "training",
-    "text_generation",
+    "text_generation", "sampling_explorer",
 )  # fmt: skip
 _states = {}  # of every exercise that was checked in this kernel
 
 
 def exercises(chapter):
-    """{number: Exercise} of a notebook, 1 to 9."""
+    """{number: Exercise} of a notebook, 1 to 10."""
     listed = import_module(f".{CHAPTERS[chapter - 1]}", __package__).EXERCISES
     return {f"{chapter}.{i}": exercise for i, exercise in enumerate(listed, 1)}
 

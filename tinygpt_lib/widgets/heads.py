@@ -15,9 +15,10 @@ from tinygpt_lib.generation import encoding_of
 from tinygpt_lib.nn import evaluating
 from tinygpt_lib.tokenizer import show_token
 
+from .drawing import GREY, INK, MARK, paper
+
 TEXT = "I pray thee, tell me, where is the king?\nThe king is dead."
 WHITE, BLUE = np.array([255, 255, 255]), np.array([0, 77, 128])  # a weight of 0, and of 1
-GREY, INK, MARK = "#6b6b6b", "#1a1a1a", "#d55e00"
 SAMPLES = ((0.01, INK), (0.1, INK), (0.5, "white"), (1, "white"))  # weights, and the ink to be read on their blue
 SIDE = 300  # pixels, of the picture of all heads and of that of one
 
@@ -190,7 +191,7 @@ class HeadViewer(ipywidgets.VBox):
         for control in (self.layer, self.head, self.token):
             control.disabled = not len(ids)
         if not len(ids):
-            self.words.value, self.all_heads.value, self.one_head.value = _paper("The text is empty: type at least one character."), "", ""
+            self.words.value, self.all_heads.value, self.one_head.value = paper("The text is empty: type at least one character."), "", ""
             return
         if len(ids) > room:
             self.note = f"The text has {len(ids)} tokens and the model reads {room} at once: these are the last {room}."
@@ -204,14 +205,10 @@ class HeadViewer(ipywidgets.VBox):
         self._draw()
 
     def _draw(self, _=None):
-        self.all_heads.value = _paper(draw_heads(self.weights, self.layer.value, self.head.value))
+        self.all_heads.value = paper(draw_heads(self.weights, self.layer.value, self.head.value))
         self._look()
 
     def _look(self, _=None):
         layer, head, query = self.layer.value, self.head.value, self.token.value
-        self.words.value = _paper(describe(self.tokens, self.weights, layer, head, query, self.note))
-        self.one_head.value = _paper(draw_head(self.tokens, self.weights[layer, head], query))
-
-
-def _paper(content):
-    return f'<div style="background:white;color:{INK};padding:6px;line-height:1.6">{content}</div>'
+        self.words.value = paper(describe(self.tokens, self.weights, layer, head, query, self.note))
+        self.one_head.value = paper(draw_head(self.tokens, self.weights[layer, head], query))
