@@ -14,7 +14,7 @@ from .drawing import GREY, INK, MARK, MARKED, PALE, blue, legend, line, percent,
 
 FILTERS = {name: (name.replace("_", "-"), colour) for name, (colour, _) in CUT_BY.items()}
 SHOWN = 200  # tokens of a prompt, its last
-ROWS, ROW, TOP = 16, 20, 46  # bars at most, a bar's height in pixels, and where the first begins
+ROWS, ROW, TOP = 20, 18, 46  # bars at most, a bar's height in pixels, and where the first begins
 LEFT, WIDTH, RIGHT = 90, 270, 130  # of the bars: the tokens' names, the bars, what is written beside them
 CURVE = 310  # the curve's width
 HEIGHT = TOP + ROWS * ROW + 24
