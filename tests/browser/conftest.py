@@ -56,7 +56,7 @@ def server(tmp_path_factory):
     process.wait(10)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")  # while it's open, no other test can run an event loop
 def browser():
     from playwright.sync_api import sync_playwright
 
