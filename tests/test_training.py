@@ -3,6 +3,7 @@
 import dataclasses
 import itertools
 import math
+import os
 import signal
 from concurrent.futures import ThreadPoolExecutor
 
@@ -227,6 +228,22 @@ def test_blas_threads_are_as_before_after_a_step(step_fails):
         else:
             train_step(model, AdamW(model.parameters()), INPUTS, TARGETS)
         assert threads() == before and 2 in before
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system doesn't fork")
+@pytest.mark.filterwarnings("ignore:This process.*is multi-threaded:DeprecationWarning")
+def test_a_forked_process_trains_too():
+    model = GPT(CONFIG)
+    train_step(model, AdamW(model.parameters()), INPUTS, TARGETS)  # its threads aren't in the child
+    child = os.fork()
+    if not child:
+        signal.alarm(60)  # ends it, should it wait for threads that aren't there
+        try:
+            train_step(model, AdamW(model.parameters()), INPUTS, TARGETS)
+            os._exit(0)
+        finally:
+            os._exit(1)
+    assert os.waitpid(child, 0)[1] == 0
 
 
 def test_a_step_trains_with_dropout_whatever_the_models_mode_was():

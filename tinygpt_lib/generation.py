@@ -137,10 +137,9 @@ def generate_text(model, prompt, max_tokens=100, temperature=0.8, top_k=50, top_
     for its vocabulary of 50,257).
     """
     encoding = encoding_of(model, options.pop("encoding", None))
-    ids = encode_prompt(encoding, prompt)
     validate.whole_number("max_tokens", max_tokens)
     options, settings = split_settings(options, dict(temperature=temperature, top_k=top_k, top_p=top_p))
-    steps = stream(model, ids, settings, max_new_tokens=max_tokens, encoding=encoding, stop_at_eot=stop_at_eot, **options)
+    steps = stream(model, encode_prompt(encoding, prompt), settings, max_new_tokens=max_tokens, encoding=encoding, stop_at_eot=stop_at_eot, **options)
     return prompt + "".join(step.text for step in steps)
 
 

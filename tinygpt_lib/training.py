@@ -167,8 +167,7 @@ def backward_on_all_cores(model, inputs, targets):
         loss.backward(len(x) / len(inputs))
         return loss.item() * len(x) / len(inputs)
 
-    with ThreadPoolExecutor(shares) as pool:
-        loss = sum(pool.map(work, [model, *others], np.split(inputs, cuts), np.split(targets, cuts)))
+    loss = sum(_threads(os.getpid()).map(work, [model, *others], np.split(inputs, cuts), np.split(targets, cuts)))
     for parameter, *parts in zip(model.parameters(), *(other.parameters() for other in others), strict=True):
         for part in parts if parameter.grad is not None else ():
             parameter.grad += part.grad
@@ -220,9 +219,7 @@ def save_training(path, state, *, encoding=None, info=None):
             }
         )
     }
-    for i, (m, v) in enumerate(zip(state.optimizer.m, state.optimizer.v, strict=True)):
-        extra |= {f"meta/m/{i}": m, f"meta/v/{i}": v}
-    extra |= {f"meta/mean/{i}": mean for i, mean in enumerate(state.mean)}
+    extra |= _running_means(state)
     save_checkpoint(path, state.model, encoding=encoding, history=state.history, info=info, dtype=np.float32, extra=extra)
 
 
@@ -238,12 +235,16 @@ def load_training(path):
     settings = TrainSettings(**saved["settings"] | {"betas": tuple(saved["settings"]["betas"])})
     state = TrainState(model, settings, saved["step"], saved["seconds"], checkpoint.history, saved["recent"])
     state.optimizer.t = saved["updates"]
-    for i, (m, v) in enumerate(zip(state.optimizer.m, state.optimizer.v, strict=True)):
-        m[...], v[...] = checkpoint.extra[f"meta/m/{i}"], checkpoint.extra[f"meta/v/{i}"]
-    for i, mean in enumerate(state.mean):
-        mean[...] = checkpoint.extra[f"meta/mean/{i}"]
+    for name, mean in _running_means(state).items():
+        mean[...] = checkpoint.extra[name]
     state.rng.bit_generator.state, model.rng.bit_generator.state = saved["generators"]
     return state, checkpoint.info
+
+
+def _running_means(state):
+    """The arrays of a state beside the weights, by their names in a checkpoint."""
+    means = {"m": state.optimizer.m, "v": state.optimizer.v, "mean": state.mean}
+    return {f"meta/{name}/{i}": array for name, arrays in means.items() for i, array in enumerate(arrays)}
 
 
 @contextmanager
@@ -286,6 +287,12 @@ _one_at_a_time = threading.Lock()  # two trainings in one process would undo eac
 def one_blas_thread():
     """Within it, matrix products run on one core each, so that our own threads don't wait for each other's."""
     return _blas().limit(limits=1, user_api="blas")
+
+
+@cache
+def _threads(process):
+    """Threads that live as long as the process (one that it forks needs its own): to start them took 1 ms of every step."""
+    return ThreadPoolExecutor(_cores())
 
 
 @cache
