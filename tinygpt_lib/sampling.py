@@ -77,10 +77,16 @@ def repetition_penalty(logits, seen, penalty):
 def _apply(name, logits, value):
     _check(name, value)
     x = _logits(logits)
-    return _FILTERS[name](np.atleast_2d(x), value).reshape(x.shape) if _is_on(name, value) else x.copy()
+    return _after(x, name, value) if _is_on(name, value) else x.copy()
 
 
-# The filters themselves, on (B, V).
+def _after(x, name, value):
+    """Logits (V,) or (B, V) after one setting that is on."""
+    rows = np.atleast_2d(x)
+    if name == "temperature":
+        return _scaled(rows, value).reshape(x.shape)
+    kept = _largest(rows, value) if name == "top_k" else _BY_PROBABILITY[name](softmax(rows), value)
+    return np.where(kept.reshape(x.shape), x, -np.inf)
 
 
 def _scaled(x, value):
@@ -92,10 +98,6 @@ def _scaled(x, value):
         if np.isfinite(y.max(axis=-1)).all():
             return y
         return (x - x.max(axis=-1, keepdims=True)) / value  # the same distribution, and 0 can't overflow
-
-
-def _top_k(x, k):
-    return np.where(_largest(x, k), x, -np.inf)
 
 
 def _largest(x, k):
@@ -110,35 +112,36 @@ def _largest(x, k):
     return largest
 
 
-def _top_p(x, p):
-    probs = softmax(x)
-    if x.shape[-1] <= 256:
-        return _until(x, -probs, probs, p)
+def _nucleus(probs, p):
+    V = probs.shape[-1]
+    if V <= 256:
+        return _until(-probs, probs, p)
     # Of a large vocabulary only some need sorting: tokens below (1 - p) / V hold less than 1 - p together.
-    some = np.flatnonzero((probs >= 0.5 * (1 - p) / x.shape[-1]).any(axis=0))
-    kept = np.full_like(x, -np.inf)
-    kept[:, some] = _until(x[:, some], -probs[:, some], probs[:, some], p)
+    some = np.flatnonzero((probs >= 0.5 * (1 - p) / V).any(axis=0))
+    kept = np.zeros(probs.shape, dtype=bool)
+    kept[:, some] = _until(-probs[:, some], probs[:, some], p)
     return kept
 
 
-def _min_p(x, p):
-    probs = softmax(x)
-    return np.where(probs >= p * probs.max(axis=-1, keepdims=True) * (1 - TOLERANCE), x, -np.inf)
+def _near_the_likeliest(probs, p):
+    return probs >= p * probs.max(axis=-1, keepdims=True) * (1 - TOLERANCE)
 
 
-def _typical_p(x, p):
-    probs = softmax(x)
+def _typical(probs, p):
     surprise = -np.log(np.maximum(probs, np.finfo(np.float64).tiny))
     distance = np.abs(surprise - (probs * surprise).sum(axis=-1, keepdims=True))
-    return _until(x, np.where(x > -np.inf, distance, np.inf), probs, p)
+    return _until(np.where(probs > 0, distance, np.inf), probs, p)
 
 
-def _until(x, rank, probs, mass):
-    """Keep, in rising rank and equal ones by id, the first tokens whose probabilities add up to `mass`."""
-    rows, order = np.arange(len(x))[:, None], np.argsort(rank, axis=-1, kind="stable")
-    kept = np.ones(x.shape, dtype=bool)  # the first always is, each other one if those before it fall short
+def _until(rank, probs, mass):
+    """True in rising rank, equal ones by id, for the first tokens whose probabilities add up to `mass`."""
+    rows, order = np.arange(len(probs))[:, None], np.argsort(rank, axis=-1, kind="stable")
+    kept = np.ones(probs.shape, dtype=bool)  # the first always is, each other one if those before it fall short
     kept[rows, order[:, 1:]] = probs[rows, order[:, :-1]].cumsum(axis=-1) < mass - TOLERANCE
-    return np.where(kept, x, -np.inf)
+    return kept
+
+
+_BY_PROBABILITY = {"top_p": _nucleus, "min_p": _near_the_likeliest, "typical_p": _typical}
 
 
 def _penalised(x, seen, penalty):
@@ -155,11 +158,11 @@ def _penalised(x, seen, penalty):
 # ---- probabilities and the draw
 
 
-def softmax(logits):
-    """Probabilities of logits, in float64; -inf gives exactly 0."""
+def softmax(logits, temperature=1):
+    """Probabilities of logits / temperature, in float64; -inf gives exactly 0."""
     x = np.asarray(logits, dtype=np.float64)
-    with np.errstate(over="ignore"):  # a difference that overflows is -inf, and its exp rightly 0
-        e = np.exp(x - x.max(axis=-1, keepdims=True))
+    with np.errstate(over="ignore"):  # what overflows is -inf, and its exp rightly 0
+        e = np.exp((x - x.max(axis=-1, keepdims=True)) / temperature)
     return e / e.sum(axis=-1, keepdims=True)
 
 
@@ -194,20 +197,13 @@ def stages(logits, settings, seen=()):
     if settings.repetition_penalty != 1:
         x = _penalised(x, seen, settings.repetition_penalty)
         yield "repetition_penalty", x
-    for name, y in _filtered(np.atleast_2d(x), settings, _FILTERS):
-        yield name, y.reshape(x.shape)
-
-
-def _filtered(x, settings, names):
-    for name in names:
+    for name in ("temperature", "top_k", *_BY_PROBABILITY):
         value = getattr(settings, name)
         if _is_on(name, value):
-            x = _FILTERS[name](x, value)
+            x = _after(x, name, value)
             yield name, x
 
 
-_FILTERS = {"temperature": _scaled, "top_k": _top_k, "top_p": _top_p, "min_p": _min_p, "typical_p": _typical_p}
-_ALL_BUT_TOP_K = [name for name in _FILTERS if name != "top_k"]
 _OFF = {field.name: field.default or 0 for field in fields(SamplingSettings)}
 
 
@@ -224,17 +220,23 @@ def sample(logits, settings, rng, seen=()):
     u = rng.random() if x.ndim == 1 else rng.random(len(x))
     if settings.repetition_penalty != 1:
         x = _penalised(x.astype(np.float64), seen, settings.repetition_penalty)
-    single, x, ids, names = x.ndim == 1, np.atleast_2d(x), None, _FILTERS
-    if settings.top_k and x.itemsize < 8:
-        # Dividing float32 numbers in float64 leaves their order: top-k can come first, and the rest is never touched.
-        ids = np.flatnonzero(_largest(x, settings.top_k)).reshape(len(x), -1)  # a row's V ids after those of the row before
-        V, x, names = x.shape[-1], x.reshape(-1)[ids], _ALL_BUT_TOP_K
-    x = x.astype(np.float64, copy=False)
-    for _, x in _filtered(x, settings, names):
-        pass
-    tokens = _invert(softmax(x), u)
-    tokens = tokens if ids is None else ids[np.arange(len(ids)), tokens] % V
-    return int(tokens[0]) if single else tokens
+    rows, ids = np.atleast_2d(x), None
+    if settings.temperature == 0:
+        return int(x.argmax()) if x.ndim == 1 else x.argmax(axis=-1)  # which no filter cuts
+    if settings.top_k:
+        # Top-k first: what it cuts is never touched again. Dividing float32 numbers in float64 leaves their order.
+        ranked = rows if x.itemsize < 8 else _scaled(rows, settings.temperature)
+        ids = np.flatnonzero(_largest(ranked, settings.top_k)).reshape(len(rows), -1)  # a row's V ids after those of the row before
+        rows = rows.reshape(-1)[ids]
+    probs = softmax(rows, settings.temperature)
+    for name, keep in _BY_PROBABILITY.items():
+        value = getattr(settings, name)
+        if _is_on(name, value):
+            probs *= keep(probs, value)
+            probs /= probs.sum(axis=-1, keepdims=True)
+    tokens = _invert(probs, u)
+    tokens = tokens if ids is None else ids[np.arange(len(ids)), tokens] % x.shape[-1]
+    return int(tokens[0]) if x.ndim == 1 else tokens
 
 
 @dataclass(frozen=True, eq=False)
