@@ -91,7 +91,8 @@ def gelu(x):
     gate, y = np.empty_like(a), np.empty_like(a)
 
     def forward(s):
-        np.multiply(a[s], gelu_gate(a[s], out=gate[s]), out=y[s])
+        np.reciprocal(gelu_divisor(a[s], out=gate[s]), out=gate[s])
+        np.multiply(a[s], gate[s], out=y[s])
 
     with np.errstate(over="ignore"):
         in_pieces(forward, len(a), a.size)
@@ -115,10 +116,10 @@ def gelu(x):
     return record(y.reshape(x.shape), (x,), backward)
 
 
-def gelu_gate(x, out=None):
-    """What GELU multiplies an array x by: 0.5 (1 + tanh(u / 2)) is the sigmoid 1 / (1 + exp(-u)), in half tanh's time.
+def gelu_divisor(x, out=None):
+    """What GELU divides an array x by: 0.5 (1 + tanh(u / 2)) is 1 / (1 + exp(-u)), in half tanh's time.
 
-    Where the gate is 0, exp overflows to inf: call it within np.errstate(over="ignore").
+    Where the result is 0, exp overflows to inf: call it within np.errstate(over="ignore").
     """
     u = np.multiply(x, x, out=out)  # each line works in place, which takes a quarter less time than one expression
     u *= -2 * 0.044715 * SQRT_2_OVER_PI
@@ -126,7 +127,7 @@ def gelu_gate(x, out=None):
     u *= x
     np.exp(u, out=u)
     u += 1
-    return np.reciprocal(u, out=u)
+    return u
 
 
 def layer_norm(x, weight, bias, eps=EPS):
@@ -273,14 +274,22 @@ def _heads_first(x, n_head):
 
 
 def attend(q, k, v, future=None, mask=None, weights=None, out=None):
-    """softmax(q k^T / sqrt(D) + future) v of arrays (B, H, T, D), the weights times `mask`, into `weights` and `out`."""
-    w = np.matmul(q * (1 / math.sqrt(q.shape[-1])), k.swapaxes(-1, -2), out=weights)
-    if future is not None:
-        w += future
-    w -= w.max(axis=-1, keepdims=True)
-    np.exp(w, out=w)
+    """softmax(q k^T + future) v of arrays (B, H, T, D), q divided by sqrt(D) before; the weights times `mask`.
+
+    The weights go into `weights`, the result into `out`, where there are such.
+    """
+    w = exp_scores(q, k, future, weights)
     w /= w @ _column(1, w.shape[-1], w.dtype)  # their sums
     return np.matmul(w if mask is None else w * mask, v, out=out)
+
+
+def exp_scores(q, k, future=None, out=None):
+    """softmax(q k^T + future) before it's divided by its sums."""
+    w = np.matmul(q, k.swapaxes(-1, -2), out=out)
+    if future is not None:
+        w += future
+    w -= np.maximum.reduce(w, axis=-1, keepdims=True)
+    return np.exp(w, out=w)
 
 
 def future_mask(queries, keys, dtype):
@@ -293,8 +302,8 @@ def _attend(q, k, v, out, p, rng):
 
     A block of queries meets the keys up to its last only: of 2 blocks the first needs half the keys.
     """
-    (B, H, Tq, _), Tk = q.shape, k.shape[2]
-    blocks = []
+    (B, H, Tq, D), Tk = q.shape, k.shape[2]
+    blocks, scale = [], 1 / math.sqrt(D)
     for start in range(0, Tq, QUERIES):
         stop = min(start + QUERIES, Tq)
         queries, keys = slice(start, stop), slice(0, Tk - Tq + stop)
@@ -304,7 +313,7 @@ def _attend(q, k, v, out, p, rng):
 
         def forward(s):
             dropped = None if mask is None else mask[s]
-            attend(q[s, :, queries], k[s, :, keys], v[s, :, keys], future, dropped, weights[s], out[s, :, queries])
+            attend(q[s, :, queries] * scale, k[s, :, keys], v[s, :, keys], future, dropped, weights[s], out[s, :, queries])
 
         in_pieces(forward, B, weights.size)
         blocks.append((queries, keys, weights, mask))
@@ -351,7 +360,7 @@ def _column(value, n, dtype):
 
 def _row_dots(a, b):
     """sum(a * b) along the last axis, which stays with length 1."""
-    return np.vecdot(a, b)[..., None]
+    return np.vecdot(a, b, keepdims=True)
 
 
 def _column_sums(a):

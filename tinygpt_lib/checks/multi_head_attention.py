@@ -136,7 +136,7 @@ HEAD = Exercise(
 
 
 def _attend_to(q, keys, values, mask=None, scale=1.0):
-    return attend(q * scale, keys, values, mask)
+    return attend(q * (scale / math.sqrt(q.shape[-1])), keys, values, mask)
 
 
 def _step(q, k, v, past_k, past_v, axis=-2, front=False, **options):
@@ -190,7 +190,7 @@ STEP = Exercise(
 def _grouped(q, k, v, shared=np.repeat, mask=True):
     times = q.shape[0] // k.shape[0]
     future = future_mask(q.shape[1], k.shape[1], q.dtype) if mask else None
-    return attend(q, *(shared(a, times, axis=0) for a in (k, v)), future)
+    return _attend_to(q, *(shared(a, times, axis=0) for a in (k, v)), future)
 
 
 def _tiled(a, times, axis):

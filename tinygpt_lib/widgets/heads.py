@@ -35,7 +35,7 @@ def attention_weights(model, ids):
         for block, w in zip(model.h, weights, strict=True):
             qkv = block.attn.c_attn(block.ln_1(x)).data
             q, k, v = qkv.reshape(1, T, 3, config.n_head, -1).transpose(2, 0, 3, 1, 4)  # each (1, H, T, D)
-            F.attend(q, k, v, F.future_mask(T, T, w.dtype), weights=w[None])
+            F.attend(q * q.shape[-1] ** -0.5, k, v, F.future_mask(T, T, w.dtype), weights=w[None])
             x = block(x)
     return weights
 
