@@ -98,21 +98,7 @@ class Tensor:
 
     # ---- looking at it
 
-    @property
-    def shape(self):
-        return self.data.shape
-
-    @property
-    def ndim(self):
-        return self.data.ndim
-
-    @property
-    def size(self):
-        return self.data.size
-
-    @property
-    def dtype(self):
-        return self.data.dtype
+    shape, ndim, size, dtype = (property(operator.attrgetter(f"data.{name}")) for name in ("shape", "ndim", "size", "dtype"))
 
     def __len__(self):
         return len(self.data)
@@ -169,28 +155,24 @@ class Tensor:
         gradient = np.array(gradient, dtype=self.dtype)
         if gradient.shape != self.shape:
             raise ValueError(f"the gradient must have the Tensor's shape {self.shape}, got {gradient.shape}")
-        order, grads = topological_order(self), {id(self): gradient}
+        order, grads = topological_order(self), {id(self): (gradient, True)}
         while order:
             node = order.pop()
-            g = grads.pop(id(node), None)
+            g, ours = grads.pop(id(node), (None, None))
             if g is None:
                 continue
             if node._backward is None:
-                node._accumulate(g)
+                if node.grad is None:
+                    node.grad = np.array(g, copy=None if ours else True)
+                else:
+                    node.grad += g
                 continue
             pieces = node._backward(g)
             for parent, piece in zip(node._parents, pieces, strict=True):
                 if piece is not None and parent.requires_grad:
-                    fresh = piece is not g and piece.base is None and sum(other is piece for other in pieces) == 1
-                    _add_gradient(grads, id(parent), piece.astype(parent.dtype, copy=False), fresh)
+                    ours = piece is not g and piece.base is None and len(set(map(id, pieces))) == len(pieces)
+                    _add_gradient(grads, id(parent), piece.astype(parent.dtype, copy=False), ours)
             node._parents, node._backward = (), _used_up  # what the closure held can be freed now
-
-    def _accumulate(self, g):
-        # Copied because another Tensor may hold the same array as its gradient.
-        if self.grad is None:
-            self.grad = np.array(g)
-        else:
-            self.grad += g
 
     # ---- arithmetic
 
@@ -382,12 +364,10 @@ def _restore_axes(array, axis, keepdims, ndim):
     return np.expand_dims(array, tuple(axes))
 
 
-def _add_gradient(grads, key, piece, fresh):
-    """Add `piece` to grads[key]; in place where `piece` is a fresh array that nobody else holds."""
-    if key not in grads:
-        grads[key] = piece
-    elif fresh:
-        piece += grads[key]
-        grads[key] = piece
-    else:
-        grads[key] = grads[key] + piece
+def _add_gradient(grads, key, piece, ours):
+    """Add `piece` to the array in grads[key]; in place where one of the two is `ours`: fresh, held by nobody else."""
+    if key in grads:
+        other, others_ours = grads[key]
+        a, b = (piece, other) if ours else (other, piece)
+        piece, ours = operator.iadd(a, b) if ours or others_ours else a + b, True
+    grads[key] = piece, ours

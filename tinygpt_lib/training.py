@@ -160,18 +160,20 @@ def backward_on_all_cores(model, inputs, targets):
     shares = min(_cores(), len(inputs))
     cuts = [len(inputs) * i // shares for i in range(1, shares)]
     model.zero_grad()
-    others = [model.replica(np.random.default_rng(seed)) for seed in model.rng.integers(2**63, size=shares - 1)]
+    seeds = model.rng.integers(2**63, size=shares - 1)
 
-    def work(model, x, y):
-        _, loss = model(x, y)
+    def work(seed, x, y):
+        share = model if seed is None else model.replica(np.random.default_rng(seed))
+        _, loss = share(x, y)
         loss.backward(len(x) / len(inputs))
-        return loss.item() * len(x) / len(inputs)
+        return loss.item() * len(x) / len(inputs), share.parameters()
 
-    loss = sum(_threads(os.getpid()).map(work, [model, *others], np.split(inputs, cuts), np.split(targets, cuts)))
-    for parameter, *parts in zip(model.parameters(), *(other.parameters() for other in others), strict=True):
+    results = _threads(os.getpid()).map(work, [None, *seeds], np.split(inputs, cuts), np.split(targets, cuts))
+    losses, parameters = zip(*results, strict=True)
+    for parameter, *parts in zip(*parameters, strict=True):
         for part in parts if parameter.grad is not None else ():
             parameter.grad += part.grad
-    return loss
+    return sum(losses)
 
 
 def estimate_loss(model, ids, batch_size=32):
