@@ -99,11 +99,12 @@ def _y(mass):
 
 def _cuts(trace, V):
     """For each filter a line at the rank where it cuts; for top-p also the mass that was to be reached."""
-    before, lines, legend = np.ones(V, dtype=bool), [], []
+    before, lines, legend, free = np.ones(V, dtype=bool), [], [], math.inf
     for row, (name, kept) in enumerate(trace.kept.items()):
         (label, colour), value, count = FILTERS[name], getattr(trace.settings, name), int(kept.sum())
         x, y = (_x(count, V) + _x(min(count + 1, V), V)) / 2, _y(0) - 10 - 19 * (len(trace.kept) - 1 - row)
-        lines += [line(x, _y(1), x, _y(0), colour, 3), text(x, _y(1) - 5, label[-1], "middle", ' font-weight="bold"')]
+        lines += [line(x, _y(1), x, _y(0), colour, 3), text(min(x, free), _y(1) - 5, label[-1], "middle", ' font-weight="bold"')]
+        free = min(x, free) - 11  # the next line stands at the same place or to the left: its letter beside this one
         if name == "top_p":
             wanted = value * trace.scaled[before].sum()
             lines.append(line(_x(1, V), _y(wanted), _x(V, V), _y(wanted), colour, 2, DASHED))
