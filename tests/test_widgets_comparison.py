@@ -12,13 +12,14 @@ import numpy as np
 import pytest
 from threadpoolctl import threadpool_info
 
-from tinygpt_lib import GPT, GPTConfig, SamplingSettings, load_pretrained, no_grad, show_token, stream
+from tinygpt_lib import GPT, GPTConfig, SamplingSettings, load_corpus, load_pretrained, no_grad, show_token, stream, train_bpe
 from tinygpt_lib.widgets.background import Background
 from tinygpt_lib.widgets.comparison import (
     MEASURES, Estimate, Texts, compare, comparing, distinct, estimate, measure_map, measures, measuring, of_each, writing,
 )  # fmt: skip
 from tinygpt_lib.widgets.comparison_panel import ComparisonPanel, MapPanel
 from tinygpt_lib.widgets.comparison_pictures import describe_map, draw_map, draw_table, draw_text, last_words, words_on_parting
+from tinygpt_lib.widgets.controls import PRESETS
 from tinygpt_lib.widgets.drawing import percent
 
 EOT = 9
@@ -434,6 +435,15 @@ def test_another_text_and_another_model(play, panel, small):
     panel._writing.wait()
     expected = compare(other, other_encoding.encode("My lord"), panel.a.settings, panel.b.settings, seed=0, n_tokens=12)
     assert tokens(panel.comparison.a) == tokens(expected.a)
+
+
+def test_top_k_can_be_set_up_to_each_models_own_vocabulary(panel):
+    assert panel.a.sliders["top_k"].options[-2] == 1024
+    other = GPT(GPTConfig(vocab_size=300, block_size=16, n_layer=1, n_head=1, n_embd=8))
+    panel.set_text(other, train_bpe(load_corpus("play")[:5000], 300), [1])
+    panel._writing.wait()
+    assert panel.a.sliders["top_k"].options[-2] == panel.b.sliders["top_k"].options[-2] == 300
+    assert panel.a.settings == PRESETS["balanced"] and panel.b.settings == PRESETS["creative"]
 
 
 def test_measuring_fills_the_table_which_says_when_it_is_old(panel):

@@ -62,7 +62,7 @@ class ComparisonPanel(widgets.VBox):
     def __init__(self, model, encoding=None, ids=(), n_tokens=60, n_texts=32):
         self.model, self.encoding, self.ids, self.n_tokens = model, encoding_of(model, encoding), list(ids), n_tokens
         self.comparison, self.found, self._measured, self._writing = None, [], None, Background()
-        self.a, self.b = SettingsControls(PRESETS["balanced"]), SettingsControls(PRESETS["creative"])
+        self.a, self.b = (SettingsControls(PRESETS[name], model.config.vocab_size) for name in ("balanced", "creative"))
         self.text_a, self.text_b, self.parting, self.table = (widgets.HTML() for _ in range(4))
         self.seed = widgets.BoundedIntText(value=0, max=2**31 - 1, description="seed", style=LABEL, layout={"width": "15em"})
         self.n_texts = _texts_each(n_texts)
@@ -77,6 +77,9 @@ class ComparisonPanel(widgets.VBox):
 
     def set_text(self, model, encoding, ids):
         """Go on from another text, perhaps another model's."""
+        if model is not self.model:
+            for controls in (self.a, self.b):
+                controls.set_vocabulary(model.config.vocab_size)
         if model is not self.model or list(ids) != self.ids:
             self.model, self.encoding, self.ids = model, encoding_of(model, encoding), list(ids)
             self._write()

@@ -160,7 +160,7 @@ class SamplingExplorer(widgets.VBox):
                 self._models[source] = model, encoding_of(model, encoding)
             self.set_model(*self._models[source])
         except (OSError, ValueError, TypeError) as error:
-            self.message.value = paper(html.escape(str(error)))
+            self.message.value = paper(html.escape(f"{error} (the model is still the one before)"))
 
     def _read_prompt(self):
         self._change(self._begin(self.prompt, self._seed.value))

@@ -15,8 +15,8 @@ from .drawing import GREY, INK, MARK, MARKED, PALE, blue, legend, line, percent,
 FILTERS = {name: (name.replace("_", "-"), colour) for name, (colour, _) in CUT_BY.items()}
 SHOWN = 200  # tokens of a prompt, its last
 ROWS, ROW, TOP = 20, 18, 46  # bars at most, a bar's height in pixels, and where the first begins
-LEFT, WIDTH, RIGHT = 90, 270, 130  # of the bars: the tokens' names, the bars, what is written beside them
-CURVE = 310  # the curve's width
+LEFT, WIDTH, RIGHT = 104, 270, 130  # of the bars: the tokens' names, the bars, what is written beside them
+EDGE, CURVE = 50, 310  # room for the curve's percentages, and its width
 HEIGHT = TOP + ROWS * ROW + 24
 DASHED = ' stroke-dasharray="5 3"'
 
@@ -54,7 +54,8 @@ def _bar(trace, i, y, scale, name, marked):
     raw, final, cut = trace.raw[i], trace.final[i], cut_by(trace, i)
     height = ROW - 5
     bold = ' font-weight="bold"' if marked else ""
-    parts = [text(LEFT - 8, y + 13, f"{'▸' * marked}{name[:10]}", "end", bold)]
+    short = name if len(name) <= 13 else f"{name[:12]}…"  # <|endoftext|> has 13
+    parts = [text(LEFT - 8, y + 13, f"{'▸' * marked}{short}", "end", bold)]
     if cut:
         label, colour = FILTERS[cut]
         parts.append(_hatch(LEFT, y, max(raw * scale, 3), height, cut, colour))
@@ -81,16 +82,16 @@ def draw_curve(trace):
         parts += [line(_x(1, V), _y(mass), _x(V, V), _y(mass), PALE), text(_x(1, V) - 6, _y(mass) + 4, f"{100 * mass:.0f} %", "end", f' fill="{GREY}"')]
     for rank in (r for r in (1, 10, 100, 1000, 10_000) if r <= V):
         parts.append(text(_x(rank, V), _y(0) + 18, f"{rank:,}", "middle", f' fill="{GREY}"'))
-    parts.append(text(44 + CURVE / 2, _y(0) + 38, "number of tokens, the likeliest first", "middle", f' fill="{GREY}"'))
+    parts.append(text(EDGE + CURVE / 2, _y(0) + 38, "number of tokens, the likeliest first", "middle", f' fill="{GREY}"'))
     for probs, colour, dashes in ((trace.raw, GREY, DASHED), (trace.scaled, BLUE, "")):
         mass = np.sort(probs)[::-1].cumsum()
         points = " ".join(f"{_x(r, V):.0f},{_y(mass[r - 1]):.0f}" for r in ranks.tolist())
         parts.append(f'<polyline points="{points}" fill="none" stroke="{colour}" stroke-width="2"{dashes}/>')
-    return svg([*parts, *_cuts(trace, V)], 44 + CURVE + 20, HEIGHT, describe_curve(trace))
+    return svg([*parts, *_cuts(trace, V)], EDGE + CURVE + 20, HEIGHT, describe_curve(trace))
 
 
 def _x(rank, V):
-    return 44 + CURVE * math.log(rank) / math.log(max(V, 2))
+    return EDGE + CURVE * math.log(rank) / math.log(max(V, 2))
 
 
 def _y(mass):
@@ -99,11 +100,12 @@ def _y(mass):
 
 def _cuts(trace, V):
     """For each filter a line at the rank where it cuts; for top-p also the mass that was to be reached."""
-    before, lines, legend = np.ones(V, dtype=bool), [], []
+    before, lines, legend, free = np.ones(V, dtype=bool), [], [], math.inf
     for row, (name, kept) in enumerate(trace.kept.items()):
         (label, colour), value, count = FILTERS[name], getattr(trace.settings, name), int(kept.sum())
         x, y = (_x(count, V) + _x(min(count + 1, V), V)) / 2, _y(0) - 10 - 19 * (len(trace.kept) - 1 - row)
-        lines += [line(x, _y(1), x, _y(0), colour, 3), text(x, _y(1) - 5, label[-1], "middle", ' font-weight="bold"')]
+        lines += [line(x, _y(1), x, _y(0), colour, 3), text(min(x, free), _y(1) - 5, label[-1], "middle", ' font-weight="bold"')]
+        free = min(x, free) - 11  # the next line stands at the same place or to the left: its letter beside this one
         if name == "top_p":
             wanted = value * trace.scaled[before].sum()
             lines.append(line(_x(1, V), _y(wanted), _x(V, V), _y(wanted), colour, 2, DASHED))
