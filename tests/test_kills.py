@@ -36,7 +36,7 @@ def kill_after_a_new_save(process, out, before, delay):
 def test_training_killed_twenty_times_ends_like_one_left_alone(tmp_path, play):
     corpus, rng = tmp_path / "play.txt", np.random.default_rng(0)
     corpus.write_text(play[:4000], encoding="utf-8")
-    steps = ["--corpus", corpus, "--steps", 2000, *SIZES.split(), *SETTINGS.split()]
+    steps = ["--corpus", corpus, "--steps", 1000, *SIZES.split(), *SETTINGS.split()]
     assert start(*steps, "--out", tmp_path / "whole.npz").wait() == 0
 
     out, saved, process = tmp_path / "killed.npz", 0, start(*steps, "--out", tmp_path / "killed.npz")

@@ -195,15 +195,8 @@ def test_most_cells_are_compared_strictly(record_property):
     assert strict >= 0.85 * len(shown)
 
 
-def run_nbval(path):
-    options = ["-q", "-p", "no:cacheprovider", "--nbval", "--nbval-current-env", "--rootdir", str(path.parent), "-c", "/dev/null"]
-    command = [sys.executable, "-m", "pytest", *options, path.name]
-    return subprocess.run(command, cwd=path.parent, capture_output=True, text=True, timeout=300)
-
-
-@everyone
-def test_an_altered_number_fails(path, tmp_path):
-    """A copy up to the first cell with a number in what is compared, that number altered."""
+def altered_copy(path, copy):
+    """Write the notebook up to its first cell with a number in what is compared, that number altered; return the cell's place."""
     notebook = read(path)
     for i, cell in enumerate(notebook.cells):
         if cell.cell_type == "code" and cell.outputs and is_compared(cell) and re.search(r"\d", output_text(cell)):
@@ -216,7 +209,24 @@ def test_an_altered_number_fails(path, tmp_path):
             if key in holder:
                 holder[key] = re.sub(r"\d(?!.*\d)", alter, holder[key], count=1, flags=re.S)
     assert json.dumps(cell.outputs) != text
-    copy = tmp_path / path.name
     nbformat.write(notebook, copy)
-    result = run_nbval(copy)
-    assert result.returncode == 1 and "mismatch" in result.stdout
+    return sum(cell.cell_type == "code" for cell in notebook.cells) - 1
+
+
+@pytest.fixture(scope="module")
+def altered(tmp_path_factory):
+    """({path: the altered cell's place}, what nbval says about all altered copies)."""
+    folder = tmp_path_factory.mktemp("altered")
+    (folder / "solutions").mkdir()
+    places = {path: altered_copy(path, folder / path.relative_to(ROOT / "notebooks")) for path in NOTEBOOKS + SOLUTIONS}
+    options = ["-q", "-p", "no:cacheprovider", "--nbval", "--nbval-current-env", "--rootdir", ".", "-c", "/dev/null"]
+    done = subprocess.run([sys.executable, "-m", "pytest", *options, "."], cwd=folder, capture_output=True, text=True, timeout=600)
+    return places, done.stdout
+
+
+@everyone
+def test_an_altered_number_fails(path, altered):
+    places, said = altered
+    name, place = path.relative_to(ROOT / "notebooks").as_posix(), places[path]
+    failures = re.findall(rf"^_+ {re.escape(name)}::Cell (\d+) _+$(.*?)^[_=]", said, re.M | re.S)
+    assert [cell for cell, _ in failures] == [str(place)] and "mismatch" in failures[0][1], said
