@@ -4,9 +4,12 @@ import hashlib
 import os
 from pathlib import Path
 
-import pytest
+# Two processes whose products each use all cores wait for each other, up to three times as long. Before NumPy is loaded.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
-from tinygpt_lib import load_corpus, train_bpe
+import pytest  # noqa: E402
+
+from tinygpt_lib import load_corpus, train_bpe  # noqa: E402
 
 GPT2_FILES = [f"https://openaipublic.blob.core.windows.net/gpt-2/encodings/main/{name}" for name in ("vocab.bpe", "encoder.json")]
 
@@ -40,3 +43,10 @@ def gpt2_encoding():
 def play_encoding(play):
     """400 tokens learned from the play."""
     return train_bpe(play, 400, name="play400")
+
+
+def pytest_terminal_summary(terminalreporter):
+    """Print what tests have measured, and noted by `record_property`."""
+    reports = [report for reports in terminalreporter.stats.values() for report in reports]
+    for name, value in {item for report in reports for item in getattr(report, "user_properties", ())}:
+        terminalreporter.write_line(f"{name}: {value}")

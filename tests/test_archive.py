@@ -12,7 +12,11 @@ import pytest
 
 from tinygpt_lib import GPT, GPTConfig, archive, read_checkpoint, save_checkpoint, train_bpe
 
-ENTRIES = {"a": np.arange(6, dtype=np.float32).reshape(2, 3), "b/c": np.array([], dtype=np.float16), "meta/info": archive.pack({"é": 1})}
+ENTRIES = {
+    "a": np.arange(6, dtype=np.float32).reshape(2, 3),
+    "b/c": np.array([], dtype=np.float16),
+    "meta/info": archive.pack({"é": 1}),
+}
 
 
 @pytest.fixture(scope="module")
@@ -120,7 +124,9 @@ def test_one_flipped_bit_in_a_large_arrays_header_is_noticed_or_harmless(tmp_pat
     whole = path.read_bytes()
     start = whole.index(b"\x93NUMPY")
     for bit in range(8 * start, 8 * (start + 80)):
-        assert_refused_or_equal(path, flip(whole, bit), array.tolist(), f"bit {bit}", lambda path: archive.read(path)["w"].tolist())
+        assert_refused_or_equal(
+            path, flip(whole, bit), array.tolist(), f"bit {bit}", lambda path: archive.read(path)["w"].tolist()
+        )
 
 
 @pytest.mark.parametrize("change", [
@@ -230,7 +236,9 @@ def test_a_missing_file_and_folder_are_named(tmp_path):
 # ---- writing
 
 
-@pytest.mark.parametrize("error", [OSError("disk full"), MemoryError(), KeyboardInterrupt()], ids=lambda error: type(error).__name__)
+@pytest.mark.parametrize(
+    "error", [OSError("disk full"), MemoryError(), KeyboardInterrupt()], ids=lambda error: type(error).__name__
+)
 @pytest.mark.parametrize("function", ["numpy.savez", "os.fsync", "os.replace"])
 def test_an_interrupted_save_leaves_the_old_file_and_nothing_else(function, error, tmp_path, monkeypatch):
     path = tmp_path / "a.npz"

@@ -161,7 +161,9 @@ def test_a_configuration_of_another_architecture_is_refused_by_name(name, value,
     assert "\n" not in str(error.value)
 
 
-@pytest.mark.parametrize("changes", [{"n_inner": 32}, {"activation_function": "removed", "layer_norm_epsilon": "removed"}], ids=str)
+@pytest.mark.parametrize(
+    "changes", [{"n_inner": 32}, {"activation_function": "removed", "layer_norm_epsilon": "removed"}], ids=str
+)
 def test_gpt2s_own_values_may_be_said_or_left_out(changes, folder):
     edit(folder, **changes)
     assert_same_weights(load_gpt2(folder).state_dict(), lively().state_dict())
@@ -230,7 +232,9 @@ def test_a_frozen_parameter_is_saved_too(tmp_path):
 
 def test_an_encoding_is_saved_whole_whatever_its_name_and_pattern(tmp_path):
     learned = train_bpe("to be or not to be, that is the question " * 20, 270, name="gpt2")
-    letters = tiktoken.Encoding("letters", pat_str=r".", mergeable_ranks=learned._mergeable_ranks, special_tokens=learned._special_tokens)
+    letters = tiktoken.Encoding(
+        "letters", pat_str=r".", mergeable_ranks=learned._mergeable_ranks, special_tokens=learned._special_tokens
+    )
     for encoding in (learned, letters):
         model = GPT(GPTConfig(270, 8, 1, 1, 8))
         save_checkpoint(tmp_path / "a.npz", model, encoding=encoding)

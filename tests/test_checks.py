@@ -58,7 +58,9 @@ def empty(q, k):
     pass
 
 
-DOUBLE = Exercise("Double", lambda x: 2 * x, cases=((np.arange(3.0),), (np.ones((2, 2)),)), mistakes={"Twice, not squared.": lambda x: x * x})
+DOUBLE = Exercise(
+    "Double", lambda x: 2 * x, cases=((np.arange(3.0),), (np.ones((2, 2)),)), mistakes={"Twice, not squared.": lambda x: x * x}
+)
 
 
 def spoil(x):

@@ -13,7 +13,8 @@ import pytest
 
 import tinygpt_lib.__main__ as cli
 from tinygpt_lib import (
-    GPT, GPTConfig, TrainState, generate_text, load_pretrained, load_training, read_checkpoint, save_checkpoint, save_training, train_bpe
+    GPT, GPTConfig, TrainState, generate_text, load_pretrained, load_training, read_checkpoint, save_checkpoint, save_training,
+    train_bpe,
 )  # fmt: skip
 
 ROOT = Path(__file__).parents[1]
@@ -68,7 +69,9 @@ def test_help_names_every_option(capsys, arguments, words):
     assert ended.value.code == 0 and all(word in out for word in words)
 
 
-@pytest.mark.parametrize("arguments", [[], ["generat", "x"], ["generate"], ["generate", "x", "--top-k", "many"], ["train", "--stepz", "5"]])
+@pytest.mark.parametrize("arguments", [
+    [], ["generat", "x"], ["generate"], ["generate", "x", "--top-k", "many"], ["train", "--stepz", "5"],
+])  # fmt: skip
 def test_a_misspelt_command_ends_with_usage_and_status_2(capsys, arguments):
     with pytest.raises(SystemExit) as ended:
         cli.main(arguments)
@@ -109,7 +112,8 @@ def test_a_model_that_ends_its_text_ends_the_command(capsys, model_file, tmp_pat
 
 def test_text_is_printed_as_it_is_made(monkeypatch, model_file):
     pieces = []
-    monkeypatch.setattr(cli, "print", lambda *text, end="\n", flush=False: pieces.append(("".join(text) + end, flush)), raising=False)
+    note = lambda *text, end="\n", flush=False: pieces.append(("".join(text) + end, flush))  # noqa: E731
+    monkeypatch.setattr(cli, "print", note, raising=False)
     assert cli.main(["generate", "To be", "--model", model_file, "--seed", "1", "--max-tokens", "12"]) == 0
     assert len(pieces) >= 10 and pieces[0] == ("To be", True) and all(flush for _, flush in pieces[:-1])
 
@@ -139,7 +143,8 @@ def test_a_reader_that_has_read_enough_ends_it_quietly(model_file):
     (["--model", "missing.npz"], ["missing.npz", "play"]), (["--temperature", "-1"], ["temperature", "-1"]),
     (["--top-p", "90"], ["top_p", "90"]), (["--top-k", "-3"], ["top_k", "-3"]),
     (["--max-tokens", "-1"], ["at least 0", "-1"]), (["--min-p", "2"], ["min_p", "2"]),
-    (["--typical-p", "0"], ["typical_p"]), (["--repetition-penalty", "0"], ["repetition_penalty"]), (["--seed", "-1"], ["seed", "-1"]),
+    (["--typical-p", "0"], ["typical_p"]), (["--repetition-penalty", "0"], ["repetition_penalty"]),
+    (["--seed", "-1"], ["seed", "-1"]),
 ])  # fmt: skip
 def test_a_mistake_in_generate_is_one_line(capsys, model_file, options, words):
     err = refused(capsys, "generate", "To be", "--model", model_file, *options)
@@ -168,7 +173,8 @@ def test_train_makes_a_model_of_the_asked_sizes_that_generates(capsys, folder, t
     out = capsys.readouterr().out
     model, encoding = load_pretrained(tmp_path / "été.npz")
     sizes = model.config
-    assert (sizes.vocab_size, sizes.block_size, sizes.n_layer, sizes.n_head, sizes.n_embd) == (280, 8, 1, 2, 8) and encoding.n_vocab == 280
+    assert (sizes.vocab_size, sizes.block_size, sizes.n_layer, sizes.n_head, sizes.n_embd) == (280, 8, 1, 2, 8)
+    assert encoding.n_vocab == 280
     assert f"{model.num_parameters():,} parameters" in out and re.search(r"Validation loss: \d\.\d{4} nats per token", out)
     assert cli.main(["generate", "To be", "--model", str(tmp_path / "été.npz"), "--max-tokens", "2"]) == 0
     assert [path.name for path in tmp_path.iterdir()] == ["été.npz"]  # no temporary files are left
@@ -205,7 +211,8 @@ def test_an_existing_file_is_refused_unless_forced(capsys, folder, tmp_path):
 
 
 @pytest.mark.parametrize("options, words", [
-    (["--corpus", "missing.txt"], ["missing.txt", "play"]), (["--n-head", "3"], ["n_embd", "n_head"]), (["--steps", "0"], ["steps", "0"]),
+    (["--corpus", "missing.txt"], ["missing.txt", "play"]), (["--n-head", "3"], ["n_embd", "n_head"]),
+    (["--steps", "0"], ["steps", "0"]),
     (["--vocab-size", "100"], ["257", "100"]), (["--vocab-size", "99999"], ["99999", "at most"]),
     (["--learning-rate", "0"], ["learning_rate"]), (["--seed", "-1"], ["seed"]),
     (["--block-size", "5000"], ["5001"]), (["--dropout", "1"], ["dropout"]), (["--batch-size", "-1"], ["batch_size"]),
@@ -266,7 +273,8 @@ def interrupted(*arguments):
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows can't send Ctrl-C to one process")
 def test_ctrl_c_says_how_to_go_on_and_resume_goes_on(folder, tmp_path):
     out = tmp_path / "my model.npz"
-    first, status = interrupted("--corpus", folder / "pièce.txt", "--out", out, *SIZES, "--steps", "500000", "--eval-every", "500000")
+    steps = ["--steps", "500000", "--eval-every", "500000"]
+    first, status = interrupted("--corpus", folder / "pièce.txt", "--out", out, *SIZES, *steps)
     assert status == 0 and f"python -m tinygpt_lib train --resume '{out}'" in first
     step = load_training(out)[0].step
     assert f"Stopped after step {step} and saved" in first and step >= 1
@@ -281,7 +289,8 @@ def test_info_says_what_a_checkpoint_holds(capsys, model_file):
     assert cli.main(["info", model_file]) == 0
     out = capsys.readouterr().out
     parameters = 300 * 8 + 16 * 8 + 2 * 2 * 8 + (8 * 24 + 24) + (8 * 8 + 8) + (8 * 32 + 32) + (32 * 8 + 8) + 2 * 8
-    assert f"{parameters:,}" in out and "1 layers, 2 heads, 8 channels, context 16" in out and "300 tokens" in out and "by hand" in out
+    words = f"{parameters:,}", "1 layers, 2 heads, 8 channels, context 16", "300 tokens", "by hand"
+    assert all(word in out for word in words)
 
 
 def test_info_evaluates_on_the_validation_part(capsys, folder, tmp_path):
@@ -334,7 +343,8 @@ def test_a_shipped_models_loss_is_what_the_readme_says(capsys, request, name, mo
     assert cli.main(["info", name, "--evaluate"]) == 0
     loss = float(re.search(r"([\d.]+) nats per character", capsys.readouterr().out)[1])
     assert loss <= most
-    row = next(line for line in (ROOT / "README.md").read_text(encoding="utf-8").splitlines() if line.startswith("| validation loss"))
+    lines = (ROOT / "README.md").read_text(encoding="utf-8").splitlines()
+    row = next(line for line in lines if line.startswith("| validation loss"))
     assert f"{loss:.3f}" == row.split("|")[{"shakespeare": 2, "play": 3}[name]].strip()
 
 

@@ -58,7 +58,9 @@ def test_the_split_of_shakespeare_is_the_usual_one(shakespeare, gpt2_encoding):
     assert [len(encode(gpt2_encoding, part)) for part in parts] == [301_966, 36_059]
 
 
-@pytest.mark.parametrize("error", [requests.exceptions.ConnectionError("no route"), OSError("disk full"), ValueError("hash differs")])
+@pytest.mark.parametrize(
+    "error", [requests.exceptions.ConnectionError("no route"), OSError("disk full"), ValueError("hash differs")]
+)
 def test_offline_says_what_works(monkeypatch, tmp_path, error):
     def offline(*args, **kwargs):
         raise error

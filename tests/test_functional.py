@@ -129,7 +129,9 @@ OPERATIONS = {  # name: (fused, composed, shapes of its inputs)
         [[(3, 4, 12)]],
     ),
 }
-CASES = [pytest.param(name, shapes, id=f"{name} {shapes}") for name, (_, _, all_shapes) in OPERATIONS.items() for shapes in all_shapes]
+CASES = [
+    pytest.param(name, shapes, id=f"{name} {shapes}") for name, (_, _, all_shapes) in OPERATIONS.items() for shapes in all_shapes
+]
 FIRST = [pytest.param(name, all_shapes[0], id=name) for name, (_, _, all_shapes) in OPERATIONS.items()]
 LAYOUTS = {
     "transposed": lambda a: np.ascontiguousarray(a.T).T,
@@ -313,7 +315,9 @@ def test_cross_entropy_by_hand():
 
 def test_cross_entropy_of_equal_logits_is_the_log_of_the_vocabulary():
     for V in (1, 2, 50_257):
-        assert cross_entropy(np.zeros((3, V), dtype=np.float32), [0, V - 1, V // 2]).item() == pytest.approx(math.log(V), rel=1e-6)
+        assert cross_entropy(np.zeros((3, V), dtype=np.float32), [0, V - 1, V // 2]).item() == pytest.approx(
+            math.log(V), rel=1e-6
+        )
 
 
 def test_targets_may_be_a_list_an_array_or_a_tensor():
@@ -465,7 +469,9 @@ def test_changing_a_later_token_leaves_earlier_outputs_bit_equal(changed):
     assert (before[:, changed:] != after[:, changed:]).any(axis=-1).all()
     q, k, v = x.reshape(2, 8, 3, 2, 2).transpose(2, 0, 3, 1, 4)
     q2, k2, v2 = y.reshape(2, 8, 3, 2, 2).transpose(2, 0, 3, 1, 4)
-    np.testing.assert_array_equal(causal_attention(q, k, v).data[:, :, :changed], causal_attention(q2, k2, v2).data[:, :, :changed])
+    np.testing.assert_array_equal(
+        causal_attention(q, k, v).data[:, :, :changed], causal_attention(q2, k2, v2).data[:, :, :changed]
+    )
 
 
 def test_the_gradient_never_flows_from_the_past_to_the_future():
@@ -482,7 +488,9 @@ def test_fewer_queries_agree_with_the_last_rows_of_all(Tq):
     q, k, v = (Tensor(numbers(3, 2, 6, 4, seed=i), dtype=np.float64) for i in range(3))
     whole = causal_attention(q, k, v).data
     np.testing.assert_allclose(causal_attention(q[:, :, -Tq:], k, v).data, whole[:, :, -Tq:], atol=1e-12)
-    np.testing.assert_allclose(attend(q.data[:, :, -Tq:] / 2, k.data, v.data, future_mask(Tq, 6, np.float64)), whole[:, :, -Tq:], atol=1e-12)
+    np.testing.assert_allclose(
+        attend(q.data[:, :, -Tq:] / 2, k.data, v.data, future_mask(Tq, 6, np.float64)), whole[:, :, -Tq:], atol=1e-12
+    )
 
 
 def test_attention_of_one_tensor_in_three_roles_adds_its_gradients():
@@ -497,7 +505,12 @@ def test_huge_scores_do_not_overflow():
     assert np.isfinite(q.grad).all()
 
 
-SHAPES_THAT_DO_NOT_FIT = [[(3, 4), (3, 5), (3, 5)], [(3, 4), (3, 4), (2, 4)], [(4, 4), (3, 4), (3, 4)], [(2, 3, 4), (1, 3, 4), (1, 3, 4)]]
+SHAPES_THAT_DO_NOT_FIT = [
+    [(3, 4), (3, 5), (3, 5)],
+    [(3, 4), (3, 4), (2, 4)],
+    [(4, 4), (3, 4), (3, 4)],
+    [(2, 3, 4), (1, 3, 4), (1, 3, 4)],
+]
 
 
 @pytest.mark.parametrize("shapes", SHAPES_THAT_DO_NOT_FIT, ids=str)

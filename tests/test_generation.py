@@ -158,7 +158,9 @@ def test_arguments_may_be_given_by_position_or_name(model, encoding):
 @pytest.mark.parametrize("options", [{"temperature": 0}, {"top_k": 1}, {"top_p": 0}, {"min_p": 1}])
 def test_every_road_to_one_choice_is_greedy(model, options):
     ids = prompt_ids(3, 4)
-    np.testing.assert_array_equal(generate_with_temperature(model, ids, 20, seed=0, **options).data, generate(model, ids, 20).data)
+    np.testing.assert_array_equal(
+        generate_with_temperature(model, ids, 20, seed=0, **options).data, generate(model, ids, 20).data
+    )
 
 
 def test_filters_that_are_off_leave_temperature_sampling(model):
@@ -432,7 +434,9 @@ def test_vocabularies_of_different_sizes_are_an_error(model):
 # ---- what is refused
 
 
-@pytest.mark.parametrize("prompt, error", [("", ValueError), (None, TypeError), (b"the", TypeError), ([1, 2], TypeError), (3, TypeError)])
+@pytest.mark.parametrize(
+    "prompt, error", [("", ValueError), (None, TypeError), (b"the", TypeError), ([1, 2], TypeError), (3, TypeError)]
+)
 def test_a_prompt_must_be_a_string_with_something_in_it(model, encoding, prompt, error):
     with pytest.raises(error, match="prompt"):
         generate_text(model, prompt, encoding=encoding)

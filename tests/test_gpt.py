@@ -70,7 +70,8 @@ def test_the_head_is_the_token_embedding():
 
 def test_embeddings_begin_as_gpt2s_and_residual_projections_smaller():
     weights = GPT(GPTConfig(500, 64, 8, 4, 64)).state_dict()
-    for name, std in [("wte.weight", 0.02), ("wpe.weight", 0.02), ("h.7.attn.c_proj.weight", 0.005), ("h.0.mlp.c_proj.weight", 0.005)]:
+    expected = {"wte.weight": 0.02, "wpe.weight": 0.02, "h.7.attn.c_proj.weight": 0.005, "h.0.mlp.c_proj.weight": 0.005}
+    for name, std in expected.items():
         assert abs(weights[name].std() - std) < 5 * std / math.sqrt(2 * weights[name].size), name
 
 

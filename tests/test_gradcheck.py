@@ -42,7 +42,9 @@ def test_right_gradients_pass():
     assert gradcheck(lambda x: x.sum(), X.tolist()) is True
 
 
-@pytest.mark.parametrize("wrong", [lambda a: a, lambda a: -2 * a, lambda a: 0 * a, lambda a: 2 * a * (1 + 1e-5), lambda a: 2 * np.abs(a)])
+@pytest.mark.parametrize(
+    "wrong", [lambda a: a, lambda a: -2 * a, lambda a: 0 * a, lambda a: 2 * a * (1 + 1e-5), lambda a: 2 * np.abs(a)]
+)
 def test_wrong_gradients_are_caught(wrong):
     assert "square" in failure(square_with(wrong), X)
 

@@ -12,7 +12,8 @@ from tinygpt_lib import load_training, read_checkpoint
 
 ROOT = Path(__file__).parent.parent
 KILLS = 20
-SIZES = "--vocab-size 280 --block-size 8 --n-layer 1 --n-head 1 --n-embd 8 --batch-size 2 --dropout 0.1 --eval-every 5 --warmup-steps 0"
+SIZES = "--vocab-size 280 --block-size 8 --n-layer 1 --n-head 1 --n-embd 8"
+SETTINGS = "--batch-size 2 --dropout 0.1 --eval-every 5 --warmup-steps 0"
 
 
 def start(*arguments):
@@ -35,7 +36,7 @@ def kill_after_a_new_save(process, out, before, delay):
 def test_training_killed_twenty_times_ends_like_one_left_alone(tmp_path, play):
     corpus, rng = tmp_path / "play.txt", np.random.default_rng(0)
     corpus.write_text(play[:4000], encoding="utf-8")
-    steps = ["--corpus", corpus, "--steps", 2000, *SIZES.split()]
+    steps = ["--corpus", corpus, "--steps", 1000, *SIZES.split(), *SETTINGS.split()]
     assert start(*steps, "--out", tmp_path / "whole.npz").wait() == 0
 
     out, saved, process = tmp_path / "killed.npz", 0, start(*steps, "--out", tmp_path / "killed.npz")

@@ -72,7 +72,9 @@ def test_block_adds_both_branches_to_the_stream():
 
 def test_names_are_gpt2s():
     layers = ["ln_1", "attn.c_attn", "attn.c_proj", "ln_2", "mlp.c_fc", "mlp.c_proj"]
-    assert [name for name, _ in block().named_parameters()] == [f"{layer}.{part}" for layer in layers for part in ("weight", "bias")]
+    assert [name for name, _ in block().named_parameters()] == [
+        f"{layer}.{part}" for layer in layers for part in ("weight", "bias")
+    ]
 
 
 @pytest.mark.parametrize(
@@ -159,7 +161,9 @@ def test_missing_unexpected_and_misshapen_are_listed_together():
 
 
 @pytest.mark.parametrize(
-    "bad", [{"bias": np.zeros(4)}, {"more": np.zeros(1)}, {"bias": np.array([0, np.nan, 0])}, {"bias": np.array([0, 1, 2])}], ids=str
+    "bad",
+    [{"bias": np.zeros(4)}, {"more": np.zeros(1)}, {"bias": np.array([0, np.nan, 0])}, {"bias": np.array([0, 1, 2])}],
+    ids=str,
 )
 def test_loading_takes_all_or_nothing(bad):
     layer = LayerNorm(3)

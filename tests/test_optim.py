@@ -96,7 +96,8 @@ def test_schedule_without_warmup_starts_at_the_top():
 
 
 @pytest.mark.parametrize(
-    "wrong", [dict(lr=-1), dict(lr=math.nan), dict(betas=(0.9, 1.0)), dict(betas=(-0.1, 0.9)), dict(eps=-1), dict(weight_decay=-1)]
+    "wrong",
+    [dict(lr=-1), dict(lr=math.nan), dict(betas=(0.9, 1.0)), dict(betas=(-0.1, 0.9)), dict(eps=-1), dict(weight_decay=-1)],
 )
 def test_impossible_settings_are_refused(wrong):
     with pytest.raises(ValueError, match="AdamW needs"):

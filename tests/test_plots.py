@@ -207,10 +207,13 @@ def test_shapes():
 
 def test_stages():
     axes = EXAMPLES["stages"]()
-    assert [ax.get_title(loc="left").split(":")[0] for ax in axes] == ["the model", "temperature 2", "top-k 3", "top-p 0.7", "drawn from"]
+    titles = [ax.get_title(loc="left").split(":")[0] for ax in axes]
+    assert titles == ["the model", "temperature 2", "top-k 3", "top-p 0.7", "drawn from"]
     assert ticks(axes[0].yaxis) == ["mat", "sofa", "bed", "1 others"]
     likeliest = FOUR.order
-    for ax, probs, kept in zip(axes, (FOUR.raw, FOUR.scaled, FOUR.scaled, FOUR.scaled, FOUR.final), (1, 1, FOUR.kept["top_k"], FOUR.kept["top_p"], 1)):
+    for ax, probs, kept in zip(
+        axes, (FOUR.raw, FOUR.scaled, FOUR.scaled, FOUR.scaled, FOUR.final), (1, 1, FOUR.kept["top_k"], FOUR.kept["top_p"], 1)
+    ):
         left, cut = np.split(np.array([bar.get_width() for bar in ax.patches]), 2)
         np.testing.assert_allclose(left, (probs * kept)[likeliest])
         np.testing.assert_allclose(cut, (probs * (1 - np.asarray(kept)))[likeliest])

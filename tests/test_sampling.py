@@ -194,8 +194,10 @@ def test_banned_tokens_are_never_chosen(options):
     assert final[0] == final[3] == 0 and final.sum() == pytest.approx(1, abs=1e-12)
 
 
-@pytest.mark.parametrize("name, value", [("temperature", 0), ("temperature", 0.5), ("temperature", 1e-320), ("top_k", 2), ("top_p", 0.6),
-                                         ("min_p", 0.6), ("typical_p", 0.5), ("repetition_penalty", 2)])  # fmt: skip
+@pytest.mark.parametrize("name, value", [
+    ("temperature", 0), ("temperature", 0.5), ("temperature", 1e-320), ("top_k", 2), ("top_p", 0.6), ("min_p", 0.6),
+    ("typical_p", 0.5), ("repetition_penalty", 2),
+])  # fmt: skip
 def test_the_input_is_left_as_it_was(name, value):
     for logits in (P.copy(), np.stack([P, P]), np.stack([P, P]).astype(np.float32)):
         before = logits.copy()
@@ -490,7 +492,9 @@ def test_frequencies_are_the_probabilities():
 
 
 @properties
-@given(st.lists(st.just(0.0) | st.floats(1e-300, 1) | st.floats(1e-18, 1e-15), min_size=1, max_size=40), st.sampled_from(EXTREMES))
+@given(
+    st.lists(st.just(0.0) | st.floats(1e-300, 1) | st.floats(1e-18, 1e-15), min_size=1, max_size=40), st.sampled_from(EXTREMES)
+)
 def test_a_token_of_probability_zero_is_never_drawn(probs, u):
     assume(sum(probs) > 0)
     assert probs[draw(probs, Fixed(u))] > 0
@@ -513,7 +517,9 @@ def test_no_cut_token_is_drawn_however_the_sum_is_rounded(u, dtype):
         assert final[draw(final, Fixed(u))] > 0
 
 
-@pytest.mark.parametrize("probs", [[0.0, 0.0], [0.5, -0.5], [0.5, math.nan], [INF, 1], [[0.5, 0.5], [0, 0]], 1.0, np.ones((2, 2, 2))])
+@pytest.mark.parametrize(
+    "probs", [[0.0, 0.0], [0.5, -0.5], [0.5, math.nan], [INF, 1], [[0.5, 0.5], [0, 0]], 1.0, np.ones((2, 2, 2))]
+)
 def test_draw_refuses_what_are_no_probabilities(probs):
     with pytest.raises(ValueError):
         draw(probs, np.random.default_rng(0))

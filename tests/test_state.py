@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from threadpoolctl import threadpool_info
+from threadpoolctl import threadpool_info, threadpool_limits
 
 from tinygpt_lib import GPT, GPTConfig, SamplingSettings, Tensor, TrainSettings, TrainState
 from tinygpt_lib import estimate_loss, generate_text, generate_top_p, stream, train, train_bpe
@@ -20,17 +20,25 @@ LOOK = """
 import json, locale, logging, os, signal, sys, threading, warnings
 import numpy as np
 def look():
-    return repr((dict(os.environ), np.geterr(), np.get_printoptions(), np.random.get_state()[1].tolist(), np.random.get_state()[2:],
-        [str(f) for f in warnings.filters], signal.getsignal(signal.SIGINT), locale.setlocale(locale.LC_ALL), sys.getrecursionlimit(),
-        sys.path, logging.root.handlers, logging.root.level, threading.active_count(), os.getcwd(), sys.excepthook))
+    return repr((dict(os.environ), np.geterr(), np.get_printoptions(), np.random.get_state()[1].tolist(),
+        np.random.get_state()[2:], [str(f) for f in warnings.filters], signal.getsignal(signal.SIGINT),
+        locale.setlocale(locale.LC_ALL), sys.getrecursionlimit(), sys.path, logging.root.handlers, logging.root.level,
+        threading.active_count(), os.getcwd(), sys.excepthook))
 """
 
 
 def state():
     """What a library must not change, to be compared."""
     generator, blas = np.random.get_state(), [pool["num_threads"] for pool in threadpool_info()]
-    settings = (dict(os.environ), np.geterr(), np.get_printoptions(), list(warnings.filters), signal.getsignal(signal.SIGINT), os.getcwd())
-    return repr((generator[1].tolist(), generator[2:], blas, settings, sys.getrecursionlimit()))
+    settings = dict(os.environ), np.geterr(), np.get_printoptions(), list(warnings.filters), sys.getrecursionlimit()
+    return repr((generator[1].tolist(), generator[2:], blas, settings, signal.getsignal(signal.SIGINT), os.getcwd()))
+
+
+@pytest.fixture(autouse=True)
+def two_blas_threads():
+    """Were there one from the start, no one would see that a function leaves one."""
+    with threadpool_limits(limits=2, user_api="blas"):
+        yield
 
 
 @pytest.fixture(scope="module")

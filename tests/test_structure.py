@@ -61,7 +61,9 @@ def layer(name):
     return found[0]
 
 
-@pytest.mark.parametrize("path", [path for path in FILES if part(path) != "__init__"], ids=lambda path: str(path.relative_to(PACKAGE)))
+@pytest.mark.parametrize(
+    "path", [path for path in FILES if part(path) != "__init__"], ids=lambda path: str(path.relative_to(PACKAGE))
+)
 def test_imports_point_one_way(path):
     for imported in imports(path)[0] - {part(path)}:
         assert layer(imported) < layer(part(path)), f"{path.name} imports {imported}, which must not stand below it"
@@ -103,7 +105,9 @@ def test_lines_are_counted_rightly():
 
 
 def test_the_core_can_be_read_in_an_afternoon():
-    counts = {path.name: len(code_lines(path.read_text(encoding="utf-8"))) for path in FILES if part(path) not in OUTSIDE_THE_CORE}
+    counts = {
+        path.name: len(code_lines(path.read_text(encoding="utf-8"))) for path in FILES if part(path) not in OUTSIDE_THE_CORE
+    }
     print(f"the core has {sum(counts.values())} lines: {counts}")
     assert 500 < sum(counts.values()) <= 1800
 
@@ -131,7 +135,9 @@ def test_text_is_opened_as_utf8(path):
         if name in ("open", "read_text", "write_text", "fdopen", "NamedTemporaryFile"):
             modes = [arg.value for arg in [*node.args, *(k.value for k in node.keywords)] if isinstance(arg, ast.Constant)]
             binary = any(isinstance(mode, str) and "b" in mode and len(mode) < 4 for mode in modes)
-            assert binary or any(k.arg == "encoding" for k in node.keywords), f"{path.name}:{node.lineno} opens text without encoding="
+            assert binary or any(
+                k.arg == "encoding" for k in node.keywords
+            ), f"{path.name}:{node.lineno} opens text without encoding="
 
 
 # ---- what is declared and shipped
@@ -151,7 +157,8 @@ def test_environment_yml_agrees_with_pyproject():
     by_pip = environment["dependencies"][-1]["pip"]
     packages = {bare(line) for line in [*environment["dependencies"][:-1], *by_pip]} - {"-e."}
     assert set(environment["channels"]) - {"nodefaults"} == {"conda-forge"}
-    wanted = [*project()["dependencies"], *project()["optional-dependencies"]["test"], "python" + project()["requires-python"], "pip"]
+    wanted = project()["dependencies"] + project()["optional-dependencies"]["test"]
+    wanted += ["python" + project()["requires-python"], "pip"]
     assert packages == {bare(line) for line in wanted}
 
 

@@ -170,13 +170,14 @@ def test_everything_else_becomes_float32_unless_asked(data):
     assert Tensor(data, requires_grad=True).requires_grad
 
 
-@pytest.mark.parametrize("data", ["text", None, [1j], [object()], [[1, 2], [3]]], ids=repr)
+@pytest.mark.parametrize("data", ["text", None, [1j], [...], [[1, 2], [3]]], ids=repr)
 def test_what_is_not_numbers_is_refused(data):
     with pytest.raises((TypeError, ValueError)):
         Tensor(data)
 
 
-OPERANDS = [2, 2.5, True, np.float64(2), np.float32(2), np.int64(2), np.arange(1, 4), np.ones(3), np.ones(3) > 0, Tensor([1, 2, 3])]
+OPERANDS = [2, 2.5, True, np.float64(2), np.float32(2), np.int64(2)]
+OPERANDS += [np.arange(1, 4), np.ones(3), np.ones(3) > 0, Tensor([1, 2, 3])]
 
 
 def assert_one_type(y, dtype):
@@ -239,7 +240,9 @@ def test_integers_with_integers():
     assert i.mean().item() == 2.5
 
 
-@pytest.mark.parametrize("f", [lambda x: x * 2, lambda x: x + x, lambda x: x**2, lambda x: x.exp(), lambda x: x.sum(), lambda x: x[...]])
+@pytest.mark.parametrize(
+    "f", [lambda x: x * 2, lambda x: x + x, lambda x: x**2, lambda x: x.exp(), lambda x: x.sum(), lambda x: x[...]]
+)
 def test_data_and_gradients_are_arrays_even_of_one_number(f):
     x = double(3.0)
     y = f(x)

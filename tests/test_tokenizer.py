@@ -96,7 +96,9 @@ def test_learning_does_not_depend_on_the_hash_seed():
     outputs = set()
     for seed in ("1", "2"):
         environment = {**os.environ, "PYTHONHASHSEED": seed}
-        outputs.add(subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=environment, capture_output=True, check=True).stdout)
+        outputs.add(
+            subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=environment, capture_output=True, check=True).stdout
+        )
     assert len(outputs) == 1 and len(outputs.pop()) > 1000
 
 
@@ -196,7 +198,9 @@ def test_gpt2s_encoding_comes_from_tiktoken(gpt2_encoding):
     assert get_encoding("gpt2").encode("To be or not to be") == [2514, 307, 393, 407, 284, 307]
 
 
-@pytest.mark.parametrize("error", [requests.exceptions.ConnectionError("no route"), requests.exceptions.Timeout(), OSError("disk")])
+@pytest.mark.parametrize(
+    "error", [requests.exceptions.ConnectionError("no route"), requests.exceptions.Timeout(), OSError("disk")]
+)
 def test_offline_says_what_works(monkeypatch, error):
     def offline(name):
         raise error

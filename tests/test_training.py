@@ -12,15 +12,17 @@ import pytest
 from threadpoolctl import threadpool_info, threadpool_limits
 
 from tinygpt_lib import (
-    GPT, GPTConfig, AdamW, TrainSettings, TrainState, batches, estimate_loss, load_training, save_checkpoint, save_training, train,
-    train_bpe, training, warmup_cosine,
+    GPT, GPTConfig, AdamW, TrainSettings, TrainState, batches, estimate_loss, load_training, save_checkpoint, save_training,
+    train, train_bpe, training, warmup_cosine,
 )  # fmt: skip
 from tinygpt_lib.nn import evaluating
 from tinygpt_lib.training import backward_on_all_cores, train_step
 
 CONFIG = GPTConfig(vocab_size=17, block_size=8, n_layer=2, n_head=2, n_embd=8, dropout=0.3)
 PLAIN = dataclasses.replace(CONFIG, dropout=0.0)
-SETTINGS = TrainSettings(steps=10, batch_size=5, learning_rate=1e-2, min_learning_rate=1e-3, warmup_steps=3, average=0.8, eval_every=4, seed=3)
+SETTINGS = TrainSettings(
+    steps=10, batch_size=5, learning_rate=1e-2, min_learning_rate=1e-3, warmup_steps=3, average=0.8, eval_every=4, seed=3
+)
 rng = np.random.default_rng(0)
 IDS, VAL = rng.integers(17, size=200), rng.integers(17, size=45)
 INPUTS, TARGETS = rng.integers(17, size=(2, 5, 8))
@@ -337,7 +339,10 @@ def test_a_loss_of_one_token_is_refused():
 
 @pytest.mark.parametrize(
     "wrong",
-    [dict(steps=0), dict(batch_size=1.5), dict(eval_every=0), dict(learning_rate=0), dict(min_learning_rate=0.1), dict(warmup_steps=-1)],
+    [
+        dict(steps=0), dict(batch_size=1.5), dict(eval_every=0), dict(learning_rate=0), dict(min_learning_rate=0.1),
+        dict(warmup_steps=-1),
+    ],  # fmt: skip
 )
 def test_impossible_settings_are_refused_by_name(wrong):
     with pytest.raises(ValueError, match=next(iter(wrong))):

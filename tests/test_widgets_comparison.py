@@ -10,7 +10,7 @@ import xml.etree.ElementTree as ET
 
 import numpy as np
 import pytest
-from threadpoolctl import threadpool_info
+from threadpoolctl import threadpool_info, threadpool_limits
 
 from tinygpt_lib import GPT, GPTConfig, SamplingSettings, load_corpus, load_pretrained, no_grad, show_token, stream, train_bpe
 from tinygpt_lib.widgets.background import Background
@@ -77,7 +77,12 @@ def test_equal_settings_and_seed_give_equal_texts(play, settings):
     np.testing.assert_array_equal(both.luck, np.random.default_rng(4).random(25))
 
 
-PAIRS = [(BALANCED, HOT), (GREEDY, BALANCED), (SamplingSettings(top_k=5), SamplingSettings(top_p=0.5)), (HOT, SamplingSettings(1.31, None, 0.95))]
+PAIRS = [
+    (BALANCED, HOT),
+    (GREEDY, BALANCED),
+    (SamplingSettings(top_k=5), SamplingSettings(top_p=0.5)),
+    (HOT, SamplingSettings(1.31, None, 0.95)),
+]
 
 
 @pytest.mark.parametrize("a, b", PAIRS)
@@ -100,7 +105,9 @@ def test_texts_part_where_one_random_number_falls_on_two_tokens(play, a, b, seed
 
 def test_these_pairs_part_early_and_late(play):
     model, encoding = play
-    partings = {compare(model, encoding.encode("The king"), a, b, seed=seed, n_tokens=20).parting for a, b in PAIRS for seed in range(4)}
+    partings = {
+        compare(model, encoding.encode("The king"), a, b, seed=seed, n_tokens=20).parting for a, b in PAIRS for seed in range(4)
+    }
     assert len(partings - {None}) > 3 and 0 in partings
 
 
@@ -199,7 +206,9 @@ def test_greedy_says_always_the_same_so_its_intervals_are_points(small):
 
 def test_heat_makes_texts_more_varied_and_more_surprising(play):
     model, encoding = play
-    cold, hot = (measures(model, encoding.encode("The king"), SamplingSettings(T), seed=0, n_texts=16, n_tokens=40) for T in (0.3, 1.5))
+    cold, hot = (
+        measures(model, encoding.encode("The king"), SamplingSettings(T), seed=0, n_texts=16, n_tokens=40) for T in (0.3, 1.5)
+    )
     assert cold["distinct-2"].high < hot["distinct-2"].low and cold["surprise"].high < hot["surprise"].low
 
 
@@ -334,7 +343,11 @@ def cells_of(*means):
 
 def test_the_table_holds_means_intervals_and_differences():
     a = {name: np.array([0.25, 0.75, 0.5, 0.5]) for name in MEASURES} | {"length": np.array([40.0, 40, 12, 40])}
-    b = a | {"distinct-2": a["distinct-2"] + 0.125, "repetition": np.array([0.5, 0.5, 0.75, 0.25]), "distinct-3": np.full(4, np.nan)}
+    b = a | {
+        "distinct-2": a["distinct-2"] + 0.125,
+        "repetition": np.array([0.5, 0.5, 0.75, 0.25]),
+        "distinct-3": np.full(4, np.nan),
+    }
     table = ET.fromstring(f"<div>{draw_table(a, b, 40)}</div>".replace("<br>", " "))
     rows = {row[0].find("b").text: ["".join(cell.itertext()) for cell in row[1:]] for row in table.findall(".//tr")[1:]}
     assert list(rows) == list(MEASURES)
@@ -538,10 +551,11 @@ def test_an_error_is_handed_on_and_the_next_task_runs():
 
 
 def test_it_leaves_the_number_of_blas_threads_as_it_was(play):
-    before = [pool["num_threads"] for pool in threadpool_info()]
-    panels = [MapPanel(*play, [1], n_tokens=5, n_texts=4, temperatures=(1.0,), top_ps=(0.5, 1.0)) for _ in range(3)]
-    for panel in panels:
-        panel.job.go()
-    for panel in panels:
-        panel.job.work.wait()
-    assert [pool["num_threads"] for pool in threadpool_info()] == before
+    with threadpool_limits(limits=2, user_api="blas"):
+        before = [pool["num_threads"] for pool in threadpool_info()]
+        panels = [MapPanel(*play, [1], n_tokens=5, n_texts=4, temperatures=(1.0,), top_ps=(0.5, 1.0)) for _ in range(3)]
+        for panel in panels:
+            panel.job.go()
+        for panel in panels:
+            panel.job.work.wait()
+        assert [pool["num_threads"] for pool in threadpool_info()] == before and 2 in before

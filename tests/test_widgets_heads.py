@@ -10,6 +10,7 @@ import pytest
 
 from tinygpt_lib import GPT, GPTConfig, causal_attention, encode, load_pretrained, no_grad
 from tinygpt_lib.widgets import heads
+from tinygpt_lib.widgets.drawing import percent
 from tinygpt_lib.widgets.heads import HeadViewer, attention_weights, draw_head, draw_heads, draw_still, draw_text
 
 SVG = "{http://www.w3.org/2000/svg}"
@@ -61,7 +62,10 @@ def test_weights_make_the_output_of_the_models_own_attention(length):
     with no_grad():
         x = model.wte([ids]) + model.wpe(np.arange(length))
         for block, w in zip(model.h, weights, strict=True):
-            q, k, v = (part.reshape(length, 4, 8).swapaxes(0, 1) for part in np.split(block.attn.c_attn(block.ln_1(x)).data[0], 3, axis=-1))
+            q, k, v = (
+                part.reshape(length, 4, 8).swapaxes(0, 1)
+                for part in np.split(block.attn.c_attn(block.ln_1(x)).data[0], 3, axis=-1)
+            )
             np.testing.assert_allclose(w @ v, causal_attention(q, k, v).data, atol=1e-4)
             x = block(x)
 
@@ -95,7 +99,7 @@ def test_the_text_shows_each_token_once_and_escaped():
     weights = some_weights()
     drawn = draw_text(TOKENS, weights, 2)
     assert re.findall(r"<span[^>]*>([^<]*)</span>", drawn) == ["a", "&lt;b&gt;", "&amp;", "↵", "&quot;d&quot;"]
-    assert re.findall(r'title="([^"]*)"', drawn) == [*(f"{100 * w:.0f} %" for w in weights[2, :3]), *["not yet said"] * 2]
+    assert re.findall(r'title="([^"]*)"', drawn) == [*(percent(w) for w in weights[2, :3]), *["not yet said"] * 2]
     assert drawn.count("outline") == 1 and drawn.count("<br>") == 1
     assert ET.fromstring(drawn.replace("<br>", "")) is not None
 
@@ -162,7 +166,10 @@ def test_it_begins_with_the_last_token(viewer):
     assert f"Layer 0, head 0: <b>{viewer.tokens[-1]}</b> looks at" in viewer.words.value
 
 
-@pytest.mark.parametrize("control, value, redrawn", [("layer", 2, (True, True, True)), ("head", 1, (True, True, True)), ("token", 1, (True, False, True))])
+@pytest.mark.parametrize(
+    "control, value, redrawn",
+    [("layer", 2, (True, True, True)), ("head", 1, (True, True, True)), ("token", 1, (True, False, True))],
+)
 def test_each_control_redraws_what_depends_on_it(viewer, control, value, redrawn):
     before = shown(viewer)
     getattr(viewer, control).value = value
@@ -202,7 +209,10 @@ def test_a_text_longer_than_the_context_is_cut_and_says_so(viewer):
     text = "The king is dead. " * 40
     viewer.text.value = text
     count = len(encode(viewer.encoding, text))
-    assert len(viewer.tokens) == 128 and f"The text has {count} tokens and the model reads 128 at once: these are the last 128." in viewer.words.value
+    assert (
+        len(viewer.tokens) == 128
+        and f"The text has {count} tokens and the model reads 128 at once: these are the last 128." in viewer.words.value
+    )
     viewer.text.value = "The king"
     assert "at once" not in viewer.words.value
 

@@ -69,7 +69,9 @@ def _transformers_model(name):
 def transformers_generation(name):
     """generate() of transformers with its cache, on the same weights."""
     model, ids = _transformers_model(name)
-    options = dict(do_sample=True, max_new_tokens=NEW_TOKENS, min_new_tokens=NEW_TOKENS, use_cache=True, pad_token_id=0, **SAMPLING)
+    options = dict(
+        do_sample=True, max_new_tokens=NEW_TOKENS, min_new_tokens=NEW_TOKENS, use_cache=True, pad_token_id=0, **SAMPLING
+    )
     return lambda: model.generate(ids, attention_mask=ids >= 0, **options)
 
 
@@ -110,7 +112,8 @@ def transformers_sampling():
     from transformers import LogitsProcessorList, TemperatureLogitsWarper, TopKLogitsWarper, TopPLogitsWarper
 
     warpers = (TemperatureLogitsWarper(0.8), TopKLogitsWarper(50), TopPLogitsWarper(0.9))
-    processors, logits, ids = LogitsProcessorList(warpers), torch.from_numpy(_logits())[None], torch.zeros((1, 1), dtype=torch.long)
+    processors, logits = LogitsProcessorList(warpers), torch.from_numpy(_logits())[None]
+    ids = torch.zeros((1, 1), dtype=torch.long)
     return lambda: torch.multinomial(torch.softmax(processors(ids, logits.clone()), dim=-1), 1).item()
 
 

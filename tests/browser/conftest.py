@@ -33,13 +33,16 @@ def server(tmp_path_factory):
         port = free.getsockname()[1]
     overrides = home / "settings"
     overrides.mkdir()
-    (overrides / "overrides.json").write_text(
-        json.dumps({"@jupyterlab/notebook-extension:tracker": {"windowingMode": "none"}, "@jupyterlab/apputils-extension:notification": {"fetchNews": "false"}})
-    )
+    settings = {
+        "@jupyterlab/notebook-extension:tracker": {"windowingMode": "none"},
+        "@jupyterlab/apputils-extension:notification": {"fetchNews": "false"},
+    }
+    (overrides / "overrides.json").write_text(json.dumps(settings))
     environment = os.environ | {"JUPYTER_CONFIG_DIR": str(home / "config"), "JUPYTER_DATA_DIR": str(home / "data")}
     options = [
-        f"--ServerApp.root_dir={home / 'notebooks'}", f"--port={port}", "--no-browser", "--allow-root", "--IdentityProvider.token=",
-        "--ServerApp.password=", f"--LabApp.app_settings_dir={overrides}",
+        f"--ServerApp.root_dir={home / 'notebooks'}", f"--port={port}", "--no-browser", "--allow-root",
+        "--IdentityProvider.token=", "--ServerApp.password=", f"--LabApp.app_settings_dir={overrides}",
+        "--LabApp.expose_app_in_browser=True", "--JupyterNotebookApp.expose_app_in_browser=True",
     ]  # fmt: skip
     with open(home / "log", "w") as log:
         process = subprocess.Popen([sys.executable, "-m", "jupyterlab", *options], stdout=log, stderr=log, env=environment)
@@ -67,14 +70,25 @@ def browser():
 
 
 class Lab:
-    """A notebook opened in JupyterLab."""
+    """JupyterLab, or Notebook 7, with one notebook open at a time."""
 
-    def __init__(self, browser, server, name, width=1280, height=1400):
-        self.page = browser.new_page(viewport={"width": width, "height": height})
+    def __init__(self, browser, address):
+        self.page = browser.new_page(viewport={"width": 1280, "height": 1400})
         self.page.set_default_timeout(90_000)  # a busy machine is slow
-        self.page.goto(f"{server}/lab/workspaces/w{time.time_ns()}/tree/{name}?reset")
+        self.page.goto(address)
+        self.page.wait_for_function("window.jupyterapp?.restored.then(() => true)")
+
+    def open(self, name):
+        """Open a notebook whose kernel is ready."""
+        self.page.evaluate(
+            """async name => {
+                const panel = await jupyterapp.commands.execute('docmanager:open', {path: name});
+                await panel.sessionContext.ready;
+                await panel.sessionContext.session.kernel.info;
+            }""",
+            name,
+        )
         self.page.wait_for_selector(".jp-Notebook .jp-CodeCell")
-        self.page.wait_for_selector("text=/Python 3.*Idle/")  # in the status bar: the kernel is there
 
     def menu(self, name, item):
         """Choose an entry of the menu bar."""
@@ -86,8 +100,10 @@ class Lab:
         self.menu("Edit", "Clear Outputs of All Cells")
         self.menu("Run", "Run All Cells")
         self.page.wait_for_function(
-            r"() => [...document.querySelectorAll('.jp-Notebook .jp-CodeCell .jp-InputPrompt')].every(e => /\[\d+\]/.test(e.textContent))",
+            "() => [...document.querySelectorAll('.jp-Notebook .jp-CodeCell .jp-InputPrompt')]"
+            r".every(prompt => /\[\d+\]/.test(prompt.textContent))",
             timeout=timeout * 1000,
+            polling=200,
         )
 
     def errors(self):
@@ -96,23 +112,26 @@ class Lab:
         return [e.inner_text() for e in self.page.query_selector_all(kinds)]
 
     def close(self):
-        """Close the page and end its kernel, which would go on without it."""
+        """Close the notebook as it is and end its kernel, which would go on without it."""
         self.page.evaluate("""async () => {
-            const kernels = await (await fetch('/api/kernels')).json();
-            for (const kernel of kernels) await fetch(`/api/kernels/${kernel.id}`, {method: 'DELETE', headers: {'X-XSRFToken': document.cookie.match(/_xsrf=([^;]*)/)?.[1]}});
+            await jupyterapp.serviceManager.sessions.shutdownAll();
+            for (const panel of [...jupyterapp.shell.widgets('main')]) panel.dispose();
         }""")
-        self.page.close()
+
+
+@pytest.fixture(scope="module")
+def jupyterlab(browser, server):
+    """The page of JupyterLab: to load it takes longer than most notebooks take to run."""
+    return Lab(browser, f"{server}/lab?reset")
 
 
 @pytest.fixture
-def open_notebook(browser, server):
-    """open_notebook("04_attention.ipynb") gives a Lab."""
-    opened = []
+def open_notebook(jupyterlab):
+    """open_notebook("04_attention.ipynb") gives a Lab with it."""
 
-    def open_one(name, **options):
-        opened.append(Lab(browser, server, name, **options))
-        return opened[-1]
+    def open_one(name):
+        jupyterlab.open(name)
+        return jupyterlab
 
     yield open_one
-    for lab in opened:
-        lab.close()
+    jupyterlab.close()

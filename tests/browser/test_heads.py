@@ -2,40 +2,23 @@
 
 import re
 
+from tests.browser.panel import Panel
+
 NAME = "05_multi_head_attention.ipynb"
 
 
-class Panel:
+class Viewer(Panel):
     """What a reader sees and touches of the viewer."""
 
     def __init__(self, lab):
-        self.page = lab.page
-        self.root = self.page.locator(".jp-OutputArea-output:has(.widget-textarea)")
+        super().__init__(lab)
         self.text = self.root.locator("textarea")
-        self.sliders = self.root.locator(".widget-slider")
-        self.root.scroll_into_view_if_needed()
-
-    def slider(self, label):
-        return self.sliders.filter(has=self.page.locator(f"label:text-is('{label}')"))
-
-    def handle(self, label):
-        return self.slider(label).locator(".noUi-handle")
 
     def sentence(self):
         """(layer, head, the token that looks)."""
         words = self.root.locator(".widget-html-content").first
         found = re.match(r"Layer (\d+), head (\d+): (.*) looks at ", words.inner_text())
         return int(found[1]), int(found[2]), found[3]
-
-    def wait(self, condition):
-        for _ in range(100):
-            if condition():
-                return
-            self.page.wait_for_timeout(100)
-        assert condition(), self.root.inner_text()
-
-    def wait_for(self, text):
-        self.wait(lambda: text in self.root.inner_text())
 
     def frame(self, picture):
         """Where the orange frame stands in the first or second picture."""
@@ -56,7 +39,7 @@ class Panel:
 def test_the_viewer_answers_to_keyboard_mouse_and_text(open_notebook):
     lab = open_notebook(NAME)
     lab.run_all()
-    panel = Panel(lab)
+    panel = Viewer(lab)
     keyboard_and_mouse(panel)
     a_text_of_ones_own(panel)
     texts_that_are_none(panel)
@@ -76,11 +59,7 @@ def keyboard_and_mouse(panel):
     panel.wait_for(f"Layer {other}, head {head}:")
     panel.wait(lambda: panel.frame(0)[0] == before[0] and panel.frame(0)[1] != before[1])
 
-    box, track = panel.handle("head").bounding_box(), panel.slider("head").locator(".noUi-base").bounding_box()
-    panel.page.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
-    panel.page.mouse.down()
-    panel.page.mouse.move(track["x"] - 5, box["y"] + box["height"] / 2, steps=5)
-    panel.page.mouse.up()
+    panel.drag("head", 0)
     panel.wait_for(f"Layer {other}, head 0:")
     panel.wait(lambda: panel.frame(0)[0] == 0)
 

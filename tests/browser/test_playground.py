@@ -2,8 +2,25 @@
 
 import pytest
 
-PANEL = ".jp-OutputArea .widget-vbox"
-BOXES = f"{PANEL} sub"
+from tests.browser.panel import Panel
+
+
+class Playground(Panel):
+    """What a reader sees and touches of the playground."""
+
+    def __init__(self, lab):
+        super().__init__(lab)
+        self.text = self.root.locator("textarea")
+
+    def shown(self):
+        """The text of each box, without its id."""
+        return self.root.locator("sub").evaluate_all("subs => subs.map(sub => sub.parentElement.firstChild.textContent)")
+
+    def write(self, text):
+        """Replace what stands in the text box, by keyboard."""
+        self.text.click()
+        self.page.keyboard.press("Control+A")
+        self.page.keyboard.insert_text(text)
 
 
 @pytest.fixture
@@ -11,63 +28,46 @@ def lab(open_notebook):
     return open_notebook("02_tokenization.ipynb")
 
 
-def wait_for(lab, words):
-    lab.page.wait_for_function("([panel, words]) => document.querySelector(panel)?.innerText.includes(words)", arg=[PANEL, words], timeout=20_000)
-
-
-def shown(lab):
-    """The text of each box in the panel, without its id."""
-    return lab.page.eval_on_selector_all(BOXES, "subs => subs.map(sub => sub.parentElement.firstChild.textContent)")
-
-
-def write(lab, text):
-    """Replace what stands in the panel's text box, by keyboard."""
-    lab.page.click(f"{PANEL} textarea")
-    lab.page.keyboard.press("Control+A")
-    lab.page.keyboard.insert_text(text)
-
-
 def test_the_boxes_are_seen_in_a_notebook_that_nobody_has_run(lab):
-    borders = lab.page.eval_on_selector_all(".jp-RenderedHTML sub", "subs => subs.map(sub => getComputedStyle(sub.parentElement).border)")
+    borders = lab.page.eval_on_selector_all(
+        ".jp-RenderedHTML sub", "subs => subs.map(sub => getComputedStyle(sub.parentElement).border)"
+    )
     assert len(borders) > 80 and {border.split(" rgb")[0] for border in borders} == {"1px solid", "3px double"}
-    assert not lab.page.query_selector(PANEL)
+    assert not lab.page.query_selector(".widget-textarea")
 
 
 def test_typing_and_choosing_change_what_is_shown(lab):
     lab.run_all()
     assert lab.errors() == []
-    lab.page.wait_for_selector(BOXES)
-    assert "·many" in shown(lab)
+    panel = Playground(lab)
+    panel.wait(lambda: "·many" in panel.shown())
 
-    lab.page.get_by_label("text", exact=True).press("Control+A")
-    lab.page.keyboard.type("thou hast <b>")
-    wait_for(lab, "13 characters, 13 bytes")
-    before = shown(lab)
+    panel.text.press("Control+A")
+    panel.page.keyboard.type("thou hast <b>")
+    panel.wait_for("13 characters, 13 bytes")
+    before = panel.shown()
     assert "".join(before) == "thou·hast·<b>" and "thou" in before[0] + before[1]
-    assert not lab.page.query_selector(f"{PANEL} .widget-html b")
+    assert not panel.root.locator(".widget-html b").count()
 
-    button = lab.page.locator(f"{PANEL} button")
-    while not button.get_by_text("bytes alone").evaluate("button => button === document.activeElement"):
-        lab.page.keyboard.press("Shift+Tab")  # from the text back to the buttons
-    lab.page.keyboard.press("Space")
-    wait_for(lab, "bytes alone: 13 characters, 13 bytes, 13 tokens")
-    assert shown(lab) == list("thou·hast·<b>")
-    button.get_by_text("Shakespeare").click()
-    wait_for(lab, f"Shakespeare: 13 characters, 13 bytes, {len(before)} tokens")
-    assert shown(lab) == before
+    while not panel.button("bytes alone").evaluate("button => button === document.activeElement"):
+        panel.page.keyboard.press("Shift+Tab")  # from the text back to the buttons
+    panel.page.keyboard.press("Space")
+    panel.wait_for("bytes alone: 13 characters, 13 bytes, 13 tokens")
+    assert panel.shown() == list("thou·hast·<b>")
+    panel.button("Shakespeare").click()
+    panel.wait_for(f"Shakespeare: 13 characters, 13 bytes, {len(before)} tokens")
+    assert panel.shown() == before
 
-    write(lab, "To be, or not to be? " * 500)
-    wait_for(lab, "10,500 characters, 10,500 bytes")
-    wait_for(lab, "more tokens are counted and not drawn")
-    assert len(shown(lab)) == 1000
+    panel.write("To be, or not to be? " * 500)
+    panel.wait_for("10,500 characters, 10,500 bytes")
+    panel.wait_for("more tokens are counted and not drawn")
+    assert len(panel.shown()) == 1000
 
-    write(lab, "a<|endoftext|>")
-    wait_for(lab, "14 characters, 14 bytes, 2 tokens")
-    assert shown(lab) == ["a", "<|endoftext|>"]
+    panel.write("a<|endoftext|>")
+    panel.wait_for("14 characters, 14 bytes, 2 tokens")
+    assert panel.shown() == ["a", "<|endoftext|>"]
 
-    lab.page.keyboard.press("Control+A")
-    lab.page.keyboard.press("Delete")
-    wait_for(lab, "type a text")
-    assert shown(lab) == []
-
-
+    panel.page.keyboard.press("Control+A")
+    panel.page.keyboard.press("Delete")
+    panel.wait_for("type a text")
+    assert panel.shown() == []

@@ -97,7 +97,9 @@ def test_a_shipped_model_writes_the_same_text_there(name, prompt, tmp_path):
     out = theirs.generate(torch.tensor([ids]), attention_mask=torch.ones((1, len(ids)), dtype=torch.long), do_sample=False,
                           max_new_tokens=count, min_new_tokens=count, use_cache=True, pad_token_id=0)  # fmt: skip
     compared = 0
-    for step, token in zip(stream(ours, ids, SamplingSettings(temperature=0), max_new_tokens=count), out[0, len(ids) :], strict=True):
+    for step, token in zip(
+        stream(ours, ids, SamplingSettings(temperature=0), max_new_tokens=count), out[0, len(ids) :], strict=True
+    ):
         second, first = np.partition(step.logits, -2)[-2:]
         if first - second <= 1e-3:
             break  # nearly equal: from here on the texts may part
@@ -127,7 +129,9 @@ def test_greedy_continuation_is_the_same_there(tmp_path):
     theirs = their_model()
     theirs.save_pretrained(tmp_path)
     ours, ids = load_gpt2(tmp_path), np.array([[3, 1, 4]])
-    want = theirs.generate(torch.tensor(ids), attention_mask=torch.ones(1, 3), max_new_tokens=6, do_sample=False, eos_token_id=None)
+    want = theirs.generate(
+        torch.tensor(ids), attention_mask=torch.ones(1, 3), max_new_tokens=6, do_sample=False, eos_token_id=None
+    )
     assert generate(ours, ids, 6).data.tolist() == want.tolist()
 
 

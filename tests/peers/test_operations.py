@@ -87,7 +87,10 @@ SAME = {  # written the same way for both: name: (f, inputs)
     "last": (lambda a: a[:, -1, :], [numbers(2, 3, 4)]),
     "repeated rows": (lambda a: a[[0, 2, 0]], [numbers(3, 2)]),
     "pairs": (lambda a: a[[0, 2, 0], [1, 1, 1]], [numbers(3, 2)]),
-    "an expression": (lambda a, b: ((a @ b).tanh() * a.sum() / (b * b + 1).mean() - 2 * a[0, 0]).exp(), [numbers(2, 2), numbers(2, 2)]),
+    "an expression": (
+        lambda a, b: ((a @ b).tanh() * a.sum() / (b * b + 1).mean() - 2 * a[0, 0]).exp(),
+        [numbers(2, 2), numbers(2, 2)],
+    ),
 }
 IDS = np.array([[1, 0, 1], [4, 4, 2]])
 
@@ -201,4 +204,6 @@ def test_banned_logits_have_pytorchs_probabilities_and_gradients():
     array[[0, 1, 1], [2, 0, 4]] = -np.inf
     agree(F.softmax, lambda x: x.softmax(-1), [array], np.float64)
     allowed = [[0], [1], [2]]
-    agree(lambda x: F.cross_entropy(x, [0, 1, 2]), lambda x: TF.cross_entropy(x, torch.tensor(allowed)[:, 0]), [array], np.float64)
+    agree(
+        lambda x: F.cross_entropy(x, [0, 1, 2]), lambda x: TF.cross_entropy(x, torch.tensor(allowed)[:, 0]), [array], np.float64
+    )

@@ -34,7 +34,9 @@ def test_twenty_steps_of_adamw_with_groups_clipping_and_schedule_agree(betas, ep
     ours, theirs = pairs(rng)
     mine = AdamW(grouped(ours, decay), betas=betas, eps=eps)
     other = torch.optim.AdamW(grouped(theirs, decay), lr=0.3, betas=betas, eps=eps)
-    schedule = torch.optim.lr_scheduler.LambdaLR(other, lambda t: (t + 1) / 5 if t < 5 else 0.1 + 0.45 * (1 + np.cos(np.pi * (t - 5) / 15)))
+    schedule = torch.optim.lr_scheduler.LambdaLR(
+        other, lambda t: (t + 1) / 5 if t < 5 else 0.1 + 0.45 * (1 + np.cos(np.pi * (t - 5) / 15))
+    )
     for step in range(20):
         set_gradients(ours, theirs, rng, size=10.0 ** rng.integers(-2, 2))  # some are clipped, some aren't
         norm = torch.nn.utils.clip_grad_norm_(theirs, 1.0)

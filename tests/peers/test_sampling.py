@@ -66,6 +66,9 @@ def test_all_settings_together_are_transformers_warpers_in_our_order(seed):
         "min_p": rng.uniform(0.001, 0.1),
         "typical_p": rng.uniform(0.5, 0.99),
     }
-    processors = [transformers.RepetitionPenaltyLogitsProcessor(1.3), *(WARPERS[name][0](value) for name, value in values.items())]
+    processors = [
+        transformers.RepetitionPenaltyLogitsProcessor(1.3),
+        *(WARPERS[name][0](value) for name, value in values.items()),
+    ]
     ours = trace(logits, SamplingSettings(repetition_penalty=1.3, **values), seen).final
     assert_same(ours, theirs(processors, logits, seen))

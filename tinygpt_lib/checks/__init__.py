@@ -22,7 +22,8 @@ def check(number, answer):
     chapter, _, rest = str(number).partition(".")
     known = exercises(int(chapter)) if chapter.isdigit() and 1 <= int(chapter) <= len(CHAPTERS) else {}
     if str(number) not in known:
-        raise ValueError(f"there is no exercise {number!r}: they are numbered like '4.2', and this notebook has {', '.join(known) or 'none'}")
+        has = ", ".join(known) or "none"
+        raise ValueError(f"there is no exercise {number!r}: they are numbered like '4.2', and this notebook has {has}")
     state, hint = judge(known[str(number)], answer)
     _states[str(number)] = state
     print(f"{number} {known[str(number)].title}: {state}{hint and '. ' + hint}")

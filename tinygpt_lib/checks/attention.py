@@ -53,11 +53,15 @@ SCORES = Exercise(
     _scores,
     cases=(_qk(2, 3, 4), _qk(5, 5, 1), _qk(3, 3, 16, 2), (_strided(4, 6), _strided(2, 6)), _qk(2, 3, 8, 2, 3)),
     mistakes={
-        "Right shape, but every score is too large: did you scale by the head's width, 1/sqrt(D)?": lambda q, k: q @ k.swapaxes(-1, -2),
-        "Divide by the square root of the width: dividing by D itself makes the scores' spread shrink as 1/sqrt(D).": lambda q, k: q @ k.swapaxes(-1, -2) / q.shape[-1],
-        "The scale comes from the width D, the last axis, not from the number of keys.": lambda q, k: q @ k.swapaxes(-1, -2) / math.sqrt(k.shape[-2]),
+        "Right shape, but every score is too large: did you scale by the head's width, 1/sqrt(D)?":
+            lambda q, k: q @ k.swapaxes(-1, -2),
+        "Divide by the square root of the width: dividing by D itself makes the scores' spread shrink as 1/sqrt(D).":
+            lambda q, k: q @ k.swapaxes(-1, -2) / q.shape[-1],
+        "The scale comes from the width D, the last axis, not from the number of keys.":
+            lambda q, k: q @ k.swapaxes(-1, -2) / math.sqrt(k.shape[-2]),
         "Rows are queries and columns keys: this is the other way round.": lambda q, k: _scores(k, q),
-        "One pair of matrices works, a batch of them doesn't: `.T` turns all axes round, swapaxes(-1, -2) only the last two.": lambda q, k: q @ k.T / math.sqrt(q.shape[-1]),
+        "One pair of matrices works, a batch of them doesn't: `.T` turns all axes round, swapaxes(-1, -2) only the last two.":
+            lambda q, k: q @ k.T / math.sqrt(q.shape[-1]),
     },
 )
 
@@ -72,10 +76,16 @@ SOFTMAX = Exercise(
         (_strided(2, 3, 4),),
     ),
     mistakes={
-        "exp(1000) is infinite and inf/inf is nan. Subtract each row's largest score first: the result stays the same, and nothing overflows.": _naive_softmax,
-        "Each query's weights must sum to 1, so the sum runs along the last axis; here it runs down the columns.": lambda x: softmax(x.swapaxes(0, -1)).swapaxes(0, -1),
-        "Each row needs its own sum: here one sum is shared by all rows.": lambda x: np.exp(x - x.max()) / np.exp(x - x.max()).sum(),
-        "Subtract each row's own largest score, not the largest of all: a row far below it has only zeros to add up, and 0/0 is nan.": lambda x: _naive_softmax(x - x.max()),
+        "exp(1000) is infinite and inf/inf is nan. Subtract each row's largest score first: "
+        "the result stays the same, and nothing overflows.":
+            _naive_softmax,
+        "Each query's weights must sum to 1, so the sum runs along the last axis; here it runs down the columns.":
+            lambda x: softmax(x.swapaxes(0, -1)).swapaxes(0, -1),
+        "Each row needs its own sum: here one sum is shared by all rows.":
+            lambda x: np.exp(x - x.max()) / np.exp(x - x.max()).sum(),
+        "Subtract each row's own largest score, not the largest of all: "
+        "a row far below it has only zeros to add up, and 0/0 is nan.":
+            lambda x: _naive_softmax(x - x.max()),
     },
 )
 
@@ -84,14 +94,23 @@ CAUSAL = Exercise(
     _causal,
     cases=(_qk(4, 4, 3), _qk(1, 1, 2), _qk(6, 6, 8, scale=9), _qk(2, 5, 4), _FUTURE_WINS, (_strided(3, 4), _strided(3, 4))),
     mistakes={
-        "The rows don't sum to 1: this masks after the softmax, whose sums have already seen the future. Mask the scores.": lambda q, k: _aftersoftmax(q, k, False),
-        "These rows were masked after the softmax and scaled up again. Where the future held all the weight, little or nothing is left to scale. Mask the scores.": lambda q, k: _aftersoftmax(q, k, True),
-        "A word may look at itself: your mask also removes the diagonal.": lambda q, k: _masked(_scores(q, k), _past(len(q), len(k), -1)),
-        "This looks at the future only: the mask is the wrong way round.": lambda q, k: _masked(_scores(q, k), _past(len(q), len(k), len(k), 0)),
-        "This sees one word into the future: which diagonal does k= of np.triu start at?": lambda q, k: _masked(_scores(q, k), _past(len(q), len(k), 1)),
-        "With as many queries as keys it's right. With fewer, the queries are the last words of the text: query i stands at position i + Tk - Tq.": lambda q, k: _masked(_scores(q, k), np.tri(len(q), len(k), dtype=bool)),
+        "The rows don't sum to 1: this masks after the softmax, whose sums have already seen the future. Mask the scores.":
+            lambda q, k: _aftersoftmax(q, k, False),
+        "These rows were masked after the softmax and scaled up again. "
+        "Where the future held all the weight, little or nothing is left to scale. Mask the scores.":
+            lambda q, k: _aftersoftmax(q, k, True),
+        "A word may look at itself: your mask also removes the diagonal.":
+            lambda q, k: _masked(_scores(q, k), _past(len(q), len(k), -1)),
+        "This looks at the future only: the mask is the wrong way round.":
+            lambda q, k: _masked(_scores(q, k), _past(len(q), len(k), len(k), 0)),
+        "This sees one word into the future: which diagonal does k= of np.triu start at?":
+            lambda q, k: _masked(_scores(q, k), _past(len(q), len(k), 1)),
+        "With as many queries as keys it's right. With fewer, the queries are the last words of the text: "
+        "query i stands at position i + Tk - Tq.":
+            lambda q, k: _masked(_scores(q, k), np.tri(len(q), len(k), dtype=bool)),
         "The mask is right, the scale is missing: divide by sqrt(D).": lambda q, k: _causal(q * math.sqrt(q.shape[-1]), k),
-        "A score of 0 isn't a weight of 0: exp(0) is 1. The future's scores must become -inf.": lambda q, k: softmax(np.where(_past(len(q), len(k)), _scores(q, k), 0)),
+        "A score of 0 isn't a weight of 0: exp(0) is 1. The future's scores must become -inf.":
+            lambda q, k: softmax(np.where(_past(len(q), len(k)), _scores(q, k), 0)),
     },
 )
 
@@ -110,12 +129,18 @@ SOFTMAX_BACKWARD = Exercise(
         (softmax(_strided(2, 3, 4)), _strided(2, 3, 4)),
     ),
     mistakes={
-        "This is what one weight owes to its own score only, w (1 - w). Raising a score also lowers all other weights of its row.": lambda w, dw: w * (1 - w) * dw,
-        "The other weights are missing: subtract the row's weighted mean of dw, sum(dw * w), before multiplying by w.": lambda w, dw: w * dw,
-        "The mean that is subtracted is weighted by w: sum(dw * w), not sum(dw).": lambda w, dw: w * (dw - dw.sum(axis=-1, keepdims=True)),
-        "The mean that is subtracted is weighted by w, it isn't the plain mean.": lambda w, dw: w * (dw - dw.mean(axis=-1, keepdims=True)),
+        "This is what one weight owes to its own score only, w (1 - w). "
+        "Raising a score also lowers all other weights of its row.":
+            lambda w, dw: w * (1 - w) * dw,
+        "The other weights are missing: subtract the row's weighted mean of dw, sum(dw * w), before multiplying by w.":
+            lambda w, dw: w * dw,
+        "The mean that is subtracted is weighted by w: sum(dw * w), not sum(dw).":
+            lambda w, dw: w * (dw - dw.sum(axis=-1, keepdims=True)),
+        "The mean that is subtracted is weighted by w, it isn't the plain mean.":
+            lambda w, dw: w * (dw - dw.mean(axis=-1, keepdims=True)),
         "Sum within each row: keepdims=True, axis=-1. Here rows are mixed.": lambda w, dw: w * (dw - (dw * w).sum()),
-        "Almost: the subtracted part must be multiplied by w, too. Check the brackets.": lambda w, dw: w * dw - (dw * w).sum(axis=-1, keepdims=True),
+        "Almost: the subtracted part must be multiplied by w, too. Check the brackets.":
+            lambda w, dw: w * dw - (dw * w).sum(axis=-1, keepdims=True),
     },
 )
 
@@ -131,9 +156,12 @@ WINDOW = Exercise(
     mistakes={
         "One word too many: the n words include the query's own.": lambda q, k, n: _window(q, k, n + 1),
         "That's plain causal attention: words more than n - 1 back must be masked, too.": lambda q, k, n: _causal(q, k),
-        "This sees the future: the window holds the word itself and the n - 1 before it.": lambda q, k, n: _masked(_scores(q, k), _past(len(q), len(k), n - 1, 1 - n)),
-        "This is the first n words of the text for everyone. The window moves along with the query.": lambda q, k, n: _masked(_scores(q, k), _past(len(q), len(k)) & (np.arange(len(k)) < n)),
-        "The window's weights don't sum to 1: mask the scores, not the weights.": lambda q, k, n: _causal(q, k) * _past(len(q), len(k), 0, 1 - n),
+        "This sees the future: the window holds the word itself and the n - 1 before it.":
+            lambda q, k, n: _masked(_scores(q, k), _past(len(q), len(k), n - 1, 1 - n)),
+        "This is the first n words of the text for everyone. The window moves along with the query.":
+            lambda q, k, n: _masked(_scores(q, k), _past(len(q), len(k)) & (np.arange(len(k)) < n)),
+        "The window's weights don't sum to 1: mask the scores, not the weights.":
+            lambda q, k, n: _causal(q, k) * _past(len(q), len(k), 0, 1 - n),
     },
 )
 

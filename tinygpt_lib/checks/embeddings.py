@@ -39,10 +39,16 @@ ONE_HOT = Exercise(
     ),
     mistakes={
         "Rows are places and columns the vocabulary: this is the other way round.": lambda ids, V: _one_hot(ids, V).T,
-        "Every row has a 1 for every id of the text: x[:, ids] means all rows. Each row gets one 1, at its own id.": lambda ids, V: _place_by_place(ids, V, True),
-        "One text works, a batch of them doesn't: ids may have any number of axes. Comparing ids[..., None] with np.arange(V) needn't know how many.": lambda ids, V: _place_by_place(ids, V, False),
-        "Ids start at 0, the first column's: here the 1 stands one column too far to the left.": lambda ids, V: (ids[..., None] == np.arange(1, V + 1)).astype(float),
-        "There is a column for each token of the vocabulary, also for those that don't occur: the width is V, not the largest id + 1.": lambda ids, V: _one_hot(ids, ids.max() + 1),
+        "Every row has a 1 for every id of the text: x[:, ids] means all rows. Each row gets one 1, at its own id.":
+            lambda ids, V: _place_by_place(ids, V, True),
+        "One text works, a batch of them doesn't: ids may have any number of axes. Comparing ids[..., None] with np.arange(V) "
+        "needn't know how many.":
+            lambda ids, V: _place_by_place(ids, V, False),
+        "Ids start at 0, the first column's: here the 1 stands one column too far to the left.":
+            lambda ids, V: (ids[..., None] == np.arange(1, V + 1)).astype(float),
+        "There is a column for each token of the vocabulary, also for those that don't occur: "
+        "the width is V, not the largest id + 1.":
+            lambda ids, V: _one_hot(ids, ids.max() + 1),
     },
 )
 
@@ -83,12 +89,19 @@ BACKWARD = Exercise(
         (np.zeros((0, 3)), np.zeros(0, dtype=np.int64), 2),
     ),
     mistakes={
-        "Of a word's occurrences only the last counts: grad[ids] += g fetches, adds and writes back, so repeated ids overwrite each other. np.add.at adds them one by one.": _last_wins,
+        "Of a word's occurrences only the last counts: "
+        "grad[ids] += g fetches, adds and writes back, so repeated ids overwrite each other. np.add.at adds them one by one.":
+            _last_wins,
         "One text is right. In a batch grad[ids[b]] += g[b] loses the ids that occur twice in one row of it.": _row_by_row,
-        "A word that occurs twice gets both gradients, added, not their mean: the loss depends on its row in both places.": _mean_of_occurrences,
-        "The gradient has the table's shape (V, C): the sum runs over the batch, too.": lambda g, ids, V: _one_hot(ids, V).swapaxes(-1, -2) @ g,
-        "One text is right. For a batch, give ids one axis and g two first: reshape(-1) and reshape(-1, C).": lambda g, ids, V: _one_hot(ids, V).T @ g,
-        "The gradient has a row for each token of the vocabulary, zero for those that don't occur: V rows, not the largest id + 1.": lambda g, ids, V: _scatter(g, ids, ids.max() + 1),
+        "A word that occurs twice gets both gradients, added, not their mean: the loss depends on its row in both places.":
+            _mean_of_occurrences,
+        "The gradient has the table's shape (V, C): the sum runs over the batch, too.":
+            lambda g, ids, V: _one_hot(ids, V).swapaxes(-1, -2) @ g,
+        "One text is right. For a batch, give ids one axis and g two first: reshape(-1) and reshape(-1, C).":
+            lambda g, ids, V: _one_hot(ids, V).T @ g,
+        "The gradient has a row for each token of the vocabulary, zero for those that don't occur: "
+        "V rows, not the largest id + 1.":
+            lambda g, ids, V: _scatter(g, ids, ids.max() + 1),
     },
 )
 
@@ -132,15 +145,27 @@ NEAREST = Exercise(
         (np.array([[3.0, -4.0], [0.0, 4.0], [3.0, 4.0], [0.0, 1.0]]), 1, 2),
     ),
     mistakes={
-        "The word itself is in the list: its cosine with itself is 1, which nothing beats.": lambda rows, i, n: _downwards(_cosines(rows, i))[:n],
-        "The word itself is in the list: nothing beats its cosine with itself, which is 1.": lambda rows, i, n: _reversed(_cosines(rows, i))[:n],
-        "Almost: this drops the first of the list, which isn't always row i. Another row may point exactly the same way. Drop i itself.": lambda rows, i, n: _downwards(_cosines(rows, i))[1 : n + 1],
-        "Almost: the first of the list, which this drops, isn't always row i. Another row may point exactly the same way. Drop i itself.": lambda rows, i, n: _reversed(_cosines(rows, i))[1 : n + 1],
-        "This drops every row that points where row i does. Only row i itself is to go: a row of another length with the same direction is its nearest neighbour.": _other_directions,
-        "Long rows win here: this ranks by the dot product. Divide each row by its length first.": lambda rows, i, n: _best(rows @ rows[i], i, n),
-        "This ranks by distance, which a row's length changes too. The cosine looks at the direction only.": lambda rows, i, n: _best(-np.linalg.norm(rows - rows[i], axis=1), i, n),
-        "These are the least similar ones: argsort goes upwards.": lambda rows, i, n: np.argsort(_cosines(rows, i), kind="stable")[:n],
-        "These are the n largest cosines. Wanted are the ids of the rows that have them.": lambda rows, i, n: np.sort(np.delete(_cosines(rows, i), i))[::-1][:n],
+        "The word itself is in the list: its cosine with itself is 1, which nothing beats.":
+            lambda rows, i, n: _downwards(_cosines(rows, i))[:n],
+        "The word itself is in the list: nothing beats its cosine with itself, which is 1.":
+            lambda rows, i, n: _reversed(_cosines(rows, i))[:n],
+        "Almost: this drops the first of the list, which isn't always row i. "
+        "Another row may point exactly the same way. Drop i itself.":
+            lambda rows, i, n: _downwards(_cosines(rows, i))[1 : n + 1],
+        "Almost: the first of the list, which this drops, isn't always row i. "
+        "Another row may point exactly the same way. Drop i itself.":
+            lambda rows, i, n: _reversed(_cosines(rows, i))[1 : n + 1],
+        "This drops every row that points where row i does. Only row i itself is to go: "
+        "a row of another length with the same direction is its nearest neighbour.":
+            _other_directions,
+        "Long rows win here: this ranks by the dot product. Divide each row by its length first.":
+            lambda rows, i, n: _best(rows @ rows[i], i, n),
+        "This ranks by distance, which a row's length changes too. The cosine looks at the direction only.":
+            lambda rows, i, n: _best(-np.linalg.norm(rows - rows[i], axis=1), i, n),
+        "These are the least similar ones: argsort goes upwards.":
+            lambda rows, i, n: np.argsort(_cosines(rows, i), kind="stable")[:n],
+        "These are the n largest cosines. Wanted are the ids of the rows that have them.":
+            lambda rows, i, n: np.sort(np.delete(_cosines(rows, i), i))[::-1][:n],
     },
 )
 
@@ -171,13 +196,22 @@ SINUSOIDS = Exercise(
     _sinusoids,
     cases=((4, 2), (10, 6), (1, 8), (50, 16), (6, 6)),
     mistakes={
-        "The values are right, their order isn't the paper's: sine and cosine of a pair stand side by side, in columns 2i and 2i + 1.": lambda T, C: np.concatenate([np.sin(_angles(T, C)), np.cos(_angles(T, C))], axis=1),
-        "A sine and its cosine belong to the same hand: both columns of a pair have the exponent 2i/C, also the odd column 2i + 1.": lambda T, C: _column_by_column(T, C, 1),
-        "In the formula i counts the pairs, and 2i is the column. With i as the column the hands slow down twice as fast.": lambda T, C: _column_by_column(T, C, 2),
-        "The exponent is 2i/C for pair i: with i/C the last hand isn't slow enough.": lambda T, C: _sinusoids(T, C, lambda T, C: _angles(T, C, lambda pair, C: pair / C)),
-        "Each hand is slower than the one before: divide the place by 10000^(2i/C), don't multiply.": lambda T, C: _sinusoids(T, C, lambda T, C: _angles(T, C, lambda pair, C: -2 * pair / C)),
-        "Places start at 0, where every sine is 0 and every cosine 1.": lambda T, C: _sinusoids(T, C, lambda T, C: _angles(T, C, first=1)),
-        "The sine belongs in the even columns 0, 2, 4, ..., the cosine in the odd ones.": lambda T, C: _alternate(np.cos(_angles(T, C)), np.sin(_angles(T, C))),
+        "The values are right, their order isn't the paper's: "
+        "sine and cosine of a pair stand side by side, in columns 2i and 2i + 1.":
+            lambda T, C: np.concatenate([np.sin(_angles(T, C)), np.cos(_angles(T, C))], axis=1),
+        "A sine and its cosine belong to the same hand: "
+        "both columns of a pair have the exponent 2i/C, also the odd column 2i + 1.":
+            lambda T, C: _column_by_column(T, C, 1),
+        "In the formula i counts the pairs, and 2i is the column. With i as the column the hands slow down twice as fast.":
+            lambda T, C: _column_by_column(T, C, 2),
+        "The exponent is 2i/C for pair i: with i/C the last hand isn't slow enough.":
+            lambda T, C: _sinusoids(T, C, lambda T, C: _angles(T, C, lambda pair, C: pair / C)),
+        "Each hand is slower than the one before: divide the place by 10000^(2i/C), don't multiply.":
+            lambda T, C: _sinusoids(T, C, lambda T, C: _angles(T, C, lambda pair, C: -2 * pair / C)),
+        "Places start at 0, where every sine is 0 and every cosine 1.":
+            lambda T, C: _sinusoids(T, C, lambda T, C: _angles(T, C, first=1)),
+        "The sine belongs in the even columns 0, 2, 4, ..., the cosine in the odd ones.":
+            lambda T, C: _alternate(np.cos(_angles(T, C)), np.sin(_angles(T, C))),
         "A row is a place: shape (T, C), not (C, T).": lambda T, C: _sinusoids(T, C).T,
     },
 )
@@ -214,9 +248,13 @@ TURN = Exercise(
     ),
     mistakes={
         "This goes k places back: check the signs in sin(a + b) and cos(a + b).": lambda rows, k: _turned(rows, k, -1),
-        "Each pair has its own speed: turn pair i by k / 10000^(2i/C), not all by k.": lambda rows, k: _turned(rows, k, speed=lambda pair, C: np.ones_like(pair, dtype=float)),
-        "Moving the rows along brings the first ones back in at the other end. The rows of new places must come from turning each row.": lambda rows, k: np.roll(rows, -k, axis=0),
-        "Adding the row of place k isn't turning by k: sin(a) + sin(b) isn't sin(a + b).": lambda rows, k: rows + _turned(np.tile([0.0, 1.0], rows.shape[-1] // 2), k),
+        "Each pair has its own speed: turn pair i by k / 10000^(2i/C), not all by k.":
+            lambda rows, k: _turned(rows, k, speed=lambda pair, C: np.ones_like(pair, dtype=float)),
+        "Moving the rows along brings the first ones back in at the other end. "
+        "The rows of new places must come from turning each row.":
+            lambda rows, k: np.roll(rows, -k, axis=0),
+        "Adding the row of place k isn't turning by k: sin(a) + sin(b) isn't sin(a + b).":
+            lambda rows, k: rows + _turned(np.tile([0.0, 1.0], rows.shape[-1] // 2), k),
         "Right for the first quarter of a turn: arcsin can't tell the angles that share a sine. Use the cosine, too.": _by_arcsin,
         "Here sines and cosines alternate: rows[..., 0::2] and rows[..., 1::2], not two halves.": _halves,
     },

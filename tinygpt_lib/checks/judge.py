@@ -85,8 +85,10 @@ def _run(function, arguments):
 def difference(expected, got, tolerance):
     """What distinguishes two results, in words, or None."""
     if isinstance(got, Raised) or isinstance(expected, Raised):
-        same = isinstance(expected, Raised) and isinstance(got, Raised) and type(expected.error) is type(got.error)
-        return None if same else f"it raised {got}" if isinstance(got, Raised) else f"it should raise {type(expected.error).__name__}"
+        if not isinstance(got, Raised):
+            return f"it should raise {type(expected.error).__name__}"
+        same = isinstance(expected, Raised) and type(expected.error) is type(got.error)
+        return None if same else f"it raised {got}"
     if isinstance(expected, (list, tuple, dict)):
         return _difference_of_parts(expected, got, tolerance)
     expected, got = (value.data if isinstance(value, Tensor) else value for value in (expected, got))
@@ -131,7 +133,9 @@ def _is_stub(given):
 def _describe(value):
     value = value.data if isinstance(value, Tensor) else value
     if isinstance(value, np.ndarray):
-        return f"an array of shape {value.shape}" if value.size > 6 else np.array2string(value, precision=3, separator=", ").replace("\n", "")
+        if value.size > 6:
+            return f"an array of shape {value.shape}"
+        return np.array2string(value, precision=3, separator=", ").replace("\n", "")
     if isinstance(value, (list, tuple)) and len(repr(value)) > 60:
         return f"a {type(value).__name__} of {len(value)}"
     return f"the function {value.__name__}" if hasattr(value, "__code__") else _short(value)
@@ -151,9 +155,12 @@ class Progress:
     def __repr__(self):
         width = max((len(title) for _, title, _ in self.rows), default=0)
         done = sum(state == PASSED for *_, state in self.rows)
-        return "\n".join([*(f"{n}  {title:{width}}  {state}" for n, title, state in self.rows), f"{done} of {len(self.rows)} passed"])
+        lines = [f"{n}  {title:{width}}  {state}" for n, title, state in self.rows]
+        return "\n".join([*lines, f"{done} of {len(self.rows)} passed"])
 
     def _repr_html_(self):
-        rows = "".join(f"<tr><td>{n}</td><td style='text-align:left'>{html.escape(title)}</td><td>{state}</td></tr>" for n, title, state in self.rows)
+        row = "<tr><td>{}</td><td style='text-align:left'>{}</td><td>{}</td></tr>"
+        rows = "".join(row.format(n, html.escape(title), state) for n, title, state in self.rows)
         done = sum(state == PASSED for *_, state in self.rows)
-        return f"<table><caption>{done} of {len(self.rows)} passed</caption><tr><th>exercise</th><th></th><th>state</th></tr>{rows}</table>"
+        head = "<tr><th>exercise</th><th></th><th>state</th></tr>"
+        return f"<table><caption>{done} of {len(self.rows)} passed</caption>{head}{rows}</table>"

@@ -45,10 +45,16 @@ SPLIT = Exercise(
         (_strided(3, 6), 3),
     ),
     mistakes={
-        "Right shape, wrong values: reshaping straight to (..., H, T, D) hands whole tokens to a head. Cut C into H and D first, then let H and T change places.": lambda x, H: x.reshape(*x.shape[:-2], H, x.shape[-2], -1),
-        "This is (..., T, H, D): the cut is right, but H and T must still change places.": lambda x, H: x.reshape(*x.shape[:-1], H, -1),
-        "A head owns D neighbouring channels, h*D to (h+1)*D; here it gets every H-th. Reshape to (..., H, D), in this order.": _in_turn,
-        "It works for (B, T, C) only. Count the axes from the end: x.shape[:-1] holds all leading ones, swapaxes(-3, -2) leaves them alone.": _split_batch_only,
+        "Right shape, wrong values: reshaping straight to (..., H, T, D) hands whole tokens to a head. "
+        "Cut C into H and D first, then let H and T change places.":
+            lambda x, H: x.reshape(*x.shape[:-2], H, x.shape[-2], -1),
+        "This is (..., T, H, D): the cut is right, but H and T must still change places.":
+            lambda x, H: x.reshape(*x.shape[:-1], H, -1),
+        "A head owns D neighbouring channels, h*D to (h+1)*D; here it gets every H-th. Reshape to (..., H, D), in this order.":
+            _in_turn,
+        "It works for (B, T, C) only. Count the axes from the end: "
+        "x.shape[:-1] holds all leading ones, swapaxes(-3, -2) leaves them alone.":
+            _split_batch_only,
     },
 )
 
@@ -86,12 +92,16 @@ JOIN = Exercise(
         (_strided(2, 3, 2),),
     ),
     mistakes={
-        "Right shape, wrong values: reshaped at once, a token's row is filled from one head's neighbours in time, later ones among them. First let H and T change places.": _straight,
+        "Right shape, wrong values: reshaped at once, a token's row is filled from one head's "
+        "neighbours in time, later ones among them. First let H and T change places.":
+            _straight,
         "Right shape, but each head's D numbers must stay together; here the heads take turns, one number each.": _interleaved,
         "The heads' results stand side by side in C = H*D channels; they aren't added up or averaged.": lambda y: y.sum(axis=-3),
         "Averaging loses what each head found: put the results side by side, in C = H*D channels.": lambda y: y.mean(axis=-3),
-        "H and T have changed places, the last step is missing: a reshape that makes one axis of H and D.": lambda y: y.swapaxes(-3, -2),
-        "It works for (B, H, T, D) only. Count the axes from the end: swapaxes(-3, -2) leaves all leading ones alone.": _join_batch_only,
+        "H and T have changed places, the last step is missing: a reshape that makes one axis of H and D.":
+            lambda y: y.swapaxes(-3, -2),
+        "It works for (B, H, T, D) only. Count the axes from the end: swapaxes(-3, -2) leaves all leading ones alone.":
+            _join_batch_only,
     },
 )
 
@@ -123,14 +133,23 @@ def _fused(B, T, C, H, h, make=_random):
 HEAD = Exercise(
     "One head of the fused product",
     _head_qkv,
-    cases=(_fused(2, 5, 12, 3, 1), _fused(1, 1, 4, 4, 3), _fused(2, 3, 6, 1, 0), _fused(3, 4, 6, 2, 0), _fused(2, 3, 8, 2, 1, _strided)),
+    cases=(
+        _fused(2, 5, 12, 3, 1), _fused(1, 1, 4, 4, 3), _fused(2, 3, 6, 1, 0), _fused(3, 4, 6, 2, 0),
+        _fused(2, 3, 8, 2, 1, _strided),
+    ),
     mistakes={
-        "The weight is (3C, C), a row for each output, as Linear keeps it: take a head's rows, and multiply by their transpose.": lambda x, weight, bias, H, h: (x @ weight,) * 3,
-        "Right shape, but the bias is missing: a head has its share of it, too, in the same places.": lambda x, weight, bias, H, h: _head_qkv(x, weight, 0 * bias, H, h),
-        "This takes q, k and v of a head as neighbours. In the fused matrix the queries of all heads come first, then all keys, then all values.": _by_head_first,
+        "The weight is (3C, C), a row for each output, as Linear keeps it: take a head's rows, and multiply by their transpose.":
+            lambda x, weight, bias, H, h: (x @ weight,) * 3,
+        "Right shape, but the bias is missing: a head has its share of it, too, in the same places.":
+            lambda x, weight, bias, H, h: _head_qkv(x, weight, 0 * bias, H, h),
+        "This takes q, k and v of a head as neighbours. "
+        "In the fused matrix the queries of all heads come first, then all keys, then all values.":
+            _by_head_first,
         "This takes every H-th row. A head owns D neighbouring ones, h*D to (h+1)*D within its third.": _every_hth,
-        "This is head 0, whichever is asked for: the start of the slice must move with h.": lambda x, weight, bias, H, h: _head_qkv(x, weight, bias, H, 0),
-        "These are all heads' queries, keys and values: a head has D = C/H of the C columns.": lambda x, weight, bias, H, h: _head_qkv(x, weight, bias, 1, 0),
+        "This is head 0, whichever is asked for: the start of the slice must move with h.":
+            lambda x, weight, bias, H, h: _head_qkv(x, weight, bias, H, 0),
+        "These are all heads' queries, keys and values: a head has D = C/H of the C columns.":
+            lambda x, weight, bias, H, h: _head_qkv(x, weight, bias, 1, 0),
     },
 )
 
@@ -177,12 +196,17 @@ STEP = Exercise(
     ),
     mistakes={
         "The new token may look at itself, too: append its key and value first, then attend.": _itself_forgotten,
-        "The new token's own key and value are missing from its choice: append first, then attend. (And subtract the largest score before exp.)": _itself_forgotten_unguarded,
-        "The output is right, as attention doesn't mind the order of its keys, but the new key belongs behind the old ones: position t stays at place t.": lambda *a: _step(*a, front=True),
+        "The new token's own key and value are missing from its choice: append first, then attend. "
+        "(And subtract the largest score before exp.)":
+            _itself_forgotten_unguarded,
+        "The output is right, as attention doesn't mind the order of its keys, but the new key belongs behind the old ones: "
+        "position t stays at place t.":
+            lambda *a: _step(*a, front=True),
         "The time axis is the last but one: concatenate with axis=-2.": lambda *a: _step(*a, axis=0),
         "The scores are too large: divide by sqrt(D), as ever.": lambda q, *a: _step(q, *a, scale=math.sqrt(q.shape[-1])),
         "The new token stands at the end, so nothing needs masking. This mask lets it see the first key only.": _first_key_only,
-        "Return three things: the output, and the keys and values with the new ones appended, for the next step.": lambda *a: _step(*a)[0],
+        "Return three things: the output, and the keys and values with the new ones appended, for the next step.":
+            lambda *a: _step(*a)[0],
     },
 )
 
@@ -206,11 +230,16 @@ GROUPED = Exercise(
     _grouped,
     cases=(_heads(6, 2, 5, 4), _heads(4, 4, 3, 2), _heads(3, 1, 4, 5), _heads(4, 2, 1, 3), _heads(8, 4, 6, 2, _strided)),
     mistakes={
-        "Right shape, but the groups are dealt out in turn, as np.tile does. Neighbours share: with H = 6 and G = 2, heads 0, 1, 2 use keys 0 (np.repeat).": lambda q, k, v: _grouped(q, k, v, _tiled),
+        "Right shape, but the groups are dealt out in turn, as np.tile does. Neighbours share: "
+        "with H = 6 and G = 2, heads 0, 1, 2 use keys 0 (np.repeat).":
+            lambda q, k, v: _grouped(q, k, v, _tiled),
         "This sees the future: each head is still causal attention.": lambda q, k, v: _grouped(q, k, v, mask=False),
-        "All heads use the first keys and values here: each group of H/G query heads has its own.": lambda q, k, v: _grouped(q, *(np.repeat(a[:1], len(a), axis=0) for a in (k, v))),
+        "All heads use the first keys and values here: each group of H/G query heads has its own.":
+            lambda q, k, v: _grouped(q, *(np.repeat(a[:1], len(a), axis=0) for a in (k, v))),
         "The scores are too large: divide by sqrt(D), as ever.": lambda q, k, v: _grouped(q * math.sqrt(q.shape[-1]), k, v),
-        "H query heads and G key heads don't broadcast, unless G is 1 or H: repeat each key head H/G times first, along the first axis.": lambda q, k, v: _grouped(q, k, v, lambda a, times, axis: a),
+        "H query heads and G key heads don't broadcast, unless G is 1 or H: "
+        "repeat each key head H/G times first, along the first axis.":
+            lambda q, k, v: _grouped(q, k, v, lambda a, times, axis: a),
     },
 )
 

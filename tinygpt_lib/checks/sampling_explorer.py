@@ -78,8 +78,8 @@ def one_and_fifty(given):
         return "The prompts are exchanged: the sure one, with one token, comes first."
     if _size(few) > 1:
         return (
-            f"After {sure!r} top-p {p} keeps {_tokens(_size(few))}, as the likeliest has a probability of only {few.raw.max():.3f}: "
-            "lower p, or look for a surer place."
+            f"After {sure!r} top-p {p} keeps {_tokens(_size(few))}, as the likeliest has a probability of only "
+            f"{few.raw.max():.3f}: lower p, or look for a surer place."
         )
     if _size(many) == 1:
         return f"With p = {p} one token is left in both places: p is too low, or both places are sure."
@@ -164,7 +164,8 @@ def luck_is_not_daring(seed):
     ranks = [order.index(steps[n].token) + 1 for steps in (cold, warm)]
     if ranks[0] < ranks[1]:
         a, b = (f"{show_token(encoding, steps[n].token)!r} (rank {rank})" for steps, rank in zip((cold, warm), ranks))
-        return f"With seed {seed} they part at token {n + 1}, and the cold one takes the likelier: {a}, the warm one {b}. Try others."
+        said = f"the cold one takes the likelier: {a}, the warm one {b}"
+        return f"With seed {seed} they part at token {n + 1}, and {said}. Try others."
 
 
 @_experiment("How cold is greedy?")
@@ -221,7 +222,8 @@ def one_min_p(m):
             f"Doubled it keeps too {'few' if few else 'many'}: {said}. "
             "Temperature doesn't multiply probabilities, it raises them to the power 1/T."
         )
-    return f"At {(wanted != got).sum()} of {len(logits)} places the number of tokens differs, {said}: min-p is too {'high' if few else 'low'}."
+    differs = f"At {(wanted != got).sum()} of {len(logits)} places the number of tokens differs"
+    return f"{differs}, {said}: min-p is too {'high' if few else 'low'}."
 
 
 @cache

@@ -59,14 +59,18 @@ CENTRAL = Exercise(
             [(f(x + h * unit) - f(x)) / h for unit in np.eye(x.size).reshape(-1, *x.shape)]
         ).reshape(x.shape),
         "Every slope is twice what it should be: from h below to h above is a way of 2h.": lambda f, x, h: 2 * _nudged(f, x, h),
-        "This is the difference itself: a slope is the difference divided by the way between the two points, 2h.": lambda f, x, h: 2 * h * _nudged(f, x, h),
-        "All numbers are nudged at once, which gives one slope for all of them together. Nudge one and leave the others.": lambda f, x, h: np.full(
-            x.shape, (f(x + h) - f(x - h)) / (2 * h)
-        ),
-        "The first slope is right, and then the nudges pile up: put each number back before you go on to the next.": lambda f, x, h: _nudging(f, x, h, back=False),
-        "Floats work, integers don't: a copy of integers rounds the nudge away. Copy as floats, `np.array(x, dtype=float)`.": lambda f, x, h: _nudging(f, x, h, copy=x.dtype),
-        "Floats work, integers don't: `zeros_like` of integers holds integers, and rounds the slopes. Use `np.zeros(x.shape)`.": lambda f, x, h: _nudging(f, x, h, result=x.dtype),
-        "A transposed matrix isn't nudged at all: `ravel` and `reshape(-1)` copy it. Take the places from `np.ndindex(x.shape)`.": _by_flat_copy,
+        "This is the difference itself: a slope is the difference divided by the way between the two points, 2h.":
+            lambda f, x, h: 2 * h * _nudged(f, x, h),
+        "All numbers are nudged at once, which gives one slope for all of them together. Nudge one and leave the others.":
+            lambda f, x, h: np.full(x.shape, (f(x + h) - f(x - h)) / (2 * h)),
+        "The first slope is right, and then the nudges pile up: put each number back before you go on to the next.":
+            lambda f, x, h: _nudging(f, x, h, back=False),
+        "Floats work, integers don't: a copy of integers rounds the nudge away. Copy as floats, `np.array(x, dtype=float)`.":
+            lambda f, x, h: _nudging(f, x, h, copy=x.dtype),
+        "Floats work, integers don't: `zeros_like` of integers holds integers, and rounds the slopes. Use `np.zeros(x.shape)`.":
+            lambda f, x, h: _nudging(f, x, h, result=x.dtype),
+        "A transposed matrix isn't nudged at all: `ravel` and `reshape(-1)` copy it. Take the places from `np.ndindex(x.shape)`.":
+            _by_flat_copy,
     },
 )
 
@@ -98,23 +102,26 @@ BROADCAST = Exercise(
         tuple(array.T for array in _arrays((4, 3), (4, 3), (1, 3))),
     ),
     mistakes={
-        "Same shapes work; where one was broadcast, its gradient must have its own shape: sum over the axes along which it was copied.": lambda g, a, b: (g * b, g * a),
-        "Each gradient has the other factor's: the slope of a * b by a is b. (Sum over the axes of the one whose gradient it is.)": lambda g, a, b: (
-            unbroadcast(g * a, a.shape),
-            unbroadcast(g * b, b.shape),
-        ),
-        "Where is the other factor? The slope of a * b by a is b: multiply g by it before you sum.": lambda g, a, b: (unbroadcast(g, a.shape), unbroadcast(g, b.shape)),
-        "Axes that were added in front are summed. An axis of length 1 that was stretched must be summed too, and stay as an axis of length 1 (`keepdims=True`).": lambda g, a, b: (
-            _only_new_axes(g * b, a.shape),
-            _only_new_axes(g * a, b.shape),
-        ),
-        "Stretched axes of length 1 are summed. Broadcasting can also add axes in front: g then has more axes than the factor; sum over those too.": lambda g, a, b: (
-            _only_old_axes(g * b, a.shape),
-            _only_old_axes(g * a, b.shape),
-        ),
-        "The sums are right, but an axis of length 1 is lost: (3, 1) became (3,). A gradient has the shape of what it's the gradient of.": lambda g, a, b: tuple(
-            unbroadcast(g * other, one.shape).reshape([n for n in one.shape if n > 1] if one.shape != g.shape else g.shape) for one, other in ((a, b), (b, a))
-        ),
+        "Same shapes work; where one was broadcast, its gradient must have its own shape: "
+        "sum over the axes along which it was copied.":
+            lambda g, a, b: (g * b, g * a),
+        "Each gradient has the other factor's: the slope of a * b by a is b. "
+        "(Sum over the axes of the one whose gradient it is.)":
+            lambda g, a, b: (unbroadcast(g * a, a.shape), unbroadcast(g * b, b.shape)),
+        "Where is the other factor? The slope of a * b by a is b: multiply g by it before you sum.":
+            lambda g, a, b: (unbroadcast(g, a.shape), unbroadcast(g, b.shape)),
+        "Axes that were added in front are summed. "
+        "An axis of length 1 that was stretched must be summed too, and stay as an axis of length 1 (`keepdims=True`).":
+            lambda g, a, b: (_only_new_axes(g * b, a.shape), _only_new_axes(g * a, b.shape)),
+        "Stretched axes of length 1 are summed. Broadcasting can also add axes in front: "
+        "g then has more axes than the factor; sum over those too.":
+            lambda g, a, b: (_only_old_axes(g * b, a.shape), _only_old_axes(g * a, b.shape)),
+        "The sums are right, but an axis of length 1 is lost: (3, 1) became (3,). "
+        "A gradient has the shape of what it's the gradient of.":
+            lambda g, a, b: tuple(
+                unbroadcast(g * other, one.shape).reshape([n for n in one.shape if n > 1] if one.shape != g.shape else g.shape)
+                for one, other in ((a, b), (b, a))
+            ),
         "A sum, not a mean: every copy adds its whole share.": lambda g, a, b: (
             unbroadcast(g * b, a.shape) * a.size / g.size,
             unbroadcast(g * a, b.shape) * b.size / g.size,
@@ -157,14 +164,18 @@ MATMUL = Exercise(
         _arrays((3, 2, 2), (2, 2), (3, 2, 2)),
     ),
     mistakes={
-        "One matrix works, a batch of them doesn't: `.T` turns all axes round, `swapaxes(-1, -2)` only the last two.": _axis_by_number,
-        "Nearly: a matrix that all of a batch share was used once for each of them, so its gradients must be summed over the batch.": _matmul_without_sums,
+        "One matrix works, a batch of them doesn't: `.T` turns all axes round, `swapaxes(-1, -2)` only the last two.":
+            _axis_by_number,
+        "Nearly: a matrix that all of a batch share was used once for each of "
+        "them, so its gradients must be summed over the batch.":
+            _matmul_without_sums,
         "The two are exchanged: return the gradient by a first, then that by b.": lambda g, a, b: _matmul_backward(g, a, b)[::-1],
-        "Both transposes are missing. With square matrices the shapes can't warn you: the derivation by index says g @ bᵀ and aᵀ @ g.": lambda g, a, b: (g @ b, a @ g),
-        "The order is wrong: with square matrices the shapes can't warn you. It's g @ bᵀ, with g on the left as a was, and aᵀ @ g.": lambda g, a, b: (
-            _turned(b) @ g,
-            g @ _turned(a),
-        ),
+        "Both transposes are missing. With square matrices the shapes can't warn you: "
+        "the derivation by index says g @ bᵀ and aᵀ @ g.":
+            lambda g, a, b: (g @ b, a @ g),
+        "The order is wrong: with square matrices the shapes can't warn you. "
+        "It's g @ bᵀ, with g on the left as a was, and aᵀ @ g.":
+            lambda g, a, b: (_turned(b) @ g, g @ _turned(a)),
     },
 )
 
@@ -194,18 +205,17 @@ MAX = Exercise(
         (_rng.normal(size=(2, 5)), _rng.integers(0, 3, size=(3, 5, 2)).astype(float).T),
     ),
     mistakes={
-        "Equal ones all get the whole g, so more goes back than came: they share it, each an equal part.": lambda g, x: _at_largest(x) * np.asarray(g)[..., None],
+        "Equal ones all get the whole g, so more goes back than came: they share it, each an equal part.":
+            lambda g, x: _at_largest(x) * np.asarray(g)[..., None],
         "Without ties it's right. With them `argmax` gives everything to the first; the equal ones should share it.": _first_only,
-        "This is where the largest are, 1 and 0. How much goes back there? The gradient g of each row, shared.": lambda g, x: _at_largest(x) / _at_largest(x).sum(axis=-1, keepdims=True),
-        "This is the mean's gradient: everyone gets a share. Only the largest has an influence on the maximum; the others get 0.": lambda g, x: np.ones(x.shape)
-        * np.asarray(g)[..., None]
-        / x.shape[-1],
-        "Each row has a largest number of its own (`axis=-1, keepdims=True`). Here only the largest of all gets something.": lambda g, x: (x == x.max())
-        / (x == x.max()).sum()
-        * np.asarray(g)[..., None],
-        "The rows' gradients are lined up with the columns: g needs a last axis of length 1, `g[..., None]`.": lambda g, x: _at_largest(x)
-        / _at_largest(x).sum(axis=-1, keepdims=True)
-        * g,
+        "This is where the largest are, 1 and 0. How much goes back there? The gradient g of each row, shared.":
+            lambda g, x: _at_largest(x) / _at_largest(x).sum(axis=-1, keepdims=True),
+        "This is the mean's gradient: everyone gets a share. Only the largest has an influence on the maximum; the others get 0.":
+            lambda g, x: np.ones(x.shape) * np.asarray(g)[..., None] / x.shape[-1],
+        "Each row has a largest number of its own (`axis=-1, keepdims=True`). Here only the largest of all gets something.":
+            lambda g, x: (x == x.max()) / (x == x.max()).sum() * np.asarray(g)[..., None],
+        "The rows' gradients are lined up with the columns: g needs a last axis of length 1, `g[..., None]`.":
+            lambda g, x: _at_largest(x) / _at_largest(x).sum(axis=-1, keepdims=True) * g,
     },
 )
 
@@ -284,19 +294,23 @@ WALK = Exercise(
         (_LONG, "1500", "0"),
     ),
     mistakes={
-        "A node with several uses keeps only what came last: its gradients add up, so `+=` and not `=`.": lambda graph, root, leaf: _gradient(graph, root, leaf, put=lambda old, new: new),
+        "A node with several uses keeps only what came last: its gradients add up, so `+=` and not `=`.":
+            lambda graph, root, leaf: _gradient(graph, root, leaf, put=lambda old, new: new),
         "This follows one path from the root to the leaf. There may be several, and their products add up.": _one_path,
-        "It's right until a graph is very deep: a function that calls itself for each node exhausts Python's stack. Keep the waiting nodes in a list of your own.": _recursively,
-        "A node passes its gradient on before all its uses have reported, so a part never arrives. Wait until every node that was made from it is done.": lambda graph, root, leaf: _gradient(
-            graph, root, leaf, order=_breadth_first(graph, root)
-        ),
-        "This relies on the dict's order, from the last to the first. Its nodes come in any order: find out yourself which must be done before which.": lambda graph, root, leaf: _gradient(
-            graph, root, leaf, order=list(graph)[::-1]
-        ),
-        "This relies on the dict's order, from the first to the last. Its nodes come in any order: start at the root, and find your way from there.": lambda graph, root, leaf: _gradient(
-            graph, root, leaf, order=list(graph)
-        ),
-        "Nothing comes back, as nothing was sent: the gradient of the root by itself is 1.": lambda graph, root, leaf: 0.0 * _gradient(graph, root, leaf),
+        "It's right until a graph is very deep: a function that calls itself for each node exhausts Python's stack. "
+        "Keep the waiting nodes in a list of your own.":
+            _recursively,
+        "A node passes its gradient on before all its uses have reported, so a part never arrives. "
+        "Wait until every node that was made from it is done.":
+            lambda graph, root, leaf: _gradient(graph, root, leaf, order=_breadth_first(graph, root)),
+        "This relies on the dict's order, from the last to the first. Its nodes come in any order: "
+        "find out yourself which must be done before which.":
+            lambda graph, root, leaf: _gradient(graph, root, leaf, order=list(graph)[::-1]),
+        "This relies on the dict's order, from the first to the last. Its nodes come in any order: "
+        "start at the root, and find your way from there.":
+            lambda graph, root, leaf: _gradient(graph, root, leaf, order=list(graph)),
+        "Nothing comes back, as nothing was sent: the gradient of the root by itself is 1.":
+            lambda graph, root, leaf: 0.0 * _gradient(graph, root, leaf),
         "Along a path the slopes multiply; here they are added. Only the paths' products are added.": _sum_of_slopes,
     },
 )

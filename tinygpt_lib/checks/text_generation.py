@@ -55,14 +55,17 @@ TEMPERATURE = Exercise(
         "At T = 0 this divides by zero, and infinity minus infinity is nan: treat 0 on its own, before dividing.": lambda x, T: (
             _at(x, T) if T else np.full(len(x), np.nan)
         ),
-        "At T = 0 and with several largest logits, all the mass belongs to the one with the lowest id: here they share it.": lambda x, T: _at(x, T) if T else _shared(x),
-        "At T = 0 and with several largest logits, the lowest id wins: here it's the highest.": lambda x, T: _at(x, T) if T else _at(x[::-1], 0)[::-1],
-        "A tiny T overflows: logits / T is infinite, and then nan. Subtract the largest logit before dividing, not after.": _unless_zero(lambda x, T: _naive_softmax(x / T)),
+        "At T = 0 and with several largest logits, all the mass belongs to the one with the lowest id: here they share it.":
+            lambda x, T: _at(x, T) if T else _shared(x),
+        "At T = 0 and with several largest logits, the lowest id wins: here it's the highest.":
+            lambda x, T: _at(x, T) if T else _at(x[::-1], 0)[::-1],
+        "A tiny T overflows: logits / T is infinite, and then nan. Subtract the largest logit before dividing, not after.":
+            _unless_zero(lambda x, T: _naive_softmax(x / T)),
         "This multiplies by T: cold and hot are exchanged. Divide.": _unless_zero(lambda x, T: softmax(x * T)),
-        "Temperature divides the logits, before the softmax. Dividing the probabilities and scaling them again changes nothing.": _unless_zero(lambda x, T: softmax(x)),
-        "The power 1/T belongs to probabilities, not to logits: divide the logits by T, or raise softmax(logits) to 1/T.": _unless_zero(
-            lambda x, T: softmax(np.power(x, 1 / T))
-        ),
+        "Temperature divides the logits, before the softmax. Dividing the probabilities and scaling them again changes nothing.":
+            _unless_zero(lambda x, T: softmax(x)),
+        "The power 1/T belongs to probabilities, not to logits: divide the logits by T, or raise softmax(logits) to 1/T.":
+            _unless_zero(lambda x, T: softmax(np.power(x, 1 / T))),
         "These are logits still: a softmax is missing.": lambda x, T: x / T if T else sampling.temperature(x, 0),
     },
 )
@@ -91,20 +94,22 @@ NUCLEUS = Exercise(
         (np.asfortranarray(softmax(_logits((4, 7)))), 0.6),
     ),
     mistakes={
-        "One too few: the sums that fall short of p are counted, and the token that crosses p is missing.": lambda q, p: (_sums(q) < p - 1e-7).sum(axis=-1),
-        "This counts the sums up to and including p, and no more: a token that crosses p is missing, and at p = 0 nothing is left.": lambda q, p: (
-            (_sums(q) <= p + 1e-7).sum(axis=-1)
-        ),
-        "0.4 + 0.3 + 0.2 falls short of 0.9 by the last bit. Let a sum that misses p by less than 1e-7 count as reaching it.": lambda q, p: 1 + (_sums(q) < p).sum(axis=-1),
-        "Where a sum meets p exactly, that's enough: here one more is kept. Count the sums that fall short, and then one.": lambda q, p: (
-            1 + (_sums(q) <= p + 1e-7).sum(axis=-1)
-        ),
-        "The sums must start at the likeliest token: here the probabilities are added in the order of their ids. Sort first.": lambda q, p: (
-            1 + (q.cumsum(axis=-1) < p - 1e-7).sum(axis=-1)
-        ),
-        "np.sort rises, so the least likely come first. Turn each row round: [..., ::-1].": lambda q, p: 1 + (np.sort(q).cumsum(axis=-1) < p - 1e-7).sum(axis=-1),
+        "One too few: the sums that fall short of p are counted, and the token that crosses p is missing.":
+            lambda q, p: (_sums(q) < p - 1e-7).sum(axis=-1),
+        "This counts the sums up to and including p, and no more: "
+        "a token that crosses p is missing, and at p = 0 nothing is left.":
+            lambda q, p: ((_sums(q) <= p + 1e-7).sum(axis=-1)),
+        "0.4 + 0.3 + 0.2 falls short of 0.9 by the last bit. Let a sum that misses p by less than 1e-7 count as reaching it.":
+            lambda q, p: 1 + (_sums(q) < p).sum(axis=-1),
+        "Where a sum meets p exactly, that's enough: here one more is kept. Count the sums that fall short, and then one.":
+            lambda q, p: (1 + (_sums(q) <= p + 1e-7).sum(axis=-1)),
+        "The sums must start at the likeliest token: here the probabilities are added in the order of their ids. Sort first.":
+            lambda q, p: (1 + (q.cumsum(axis=-1) < p - 1e-7).sum(axis=-1)),
+        "np.sort rises, so the least likely come first. Turn each row round: [..., ::-1].":
+            lambda q, p: 1 + (np.sort(q).cumsum(axis=-1) < p - 1e-7).sum(axis=-1),
         "This counts what is cut. The nucleus is the other part.": lambda q, p: q.shape[-1] - _size(q, p),
-        "Each row has a nucleus of its own: sort, add and count along the last axis.": lambda q, p: np.asarray(1 + (np.sort(q.ravel())[::-1].cumsum() < p - 1e-7).sum()),
+        "Each row has a nucleus of its own: sort, add and count along the last axis.":
+            lambda q, p: np.asarray(1 + (np.sort(q.ravel())[::-1].cumsum() < p - 1e-7).sum()),
     },
 )
 
@@ -128,17 +133,22 @@ MIN_P = Exercise(
         (_strided(30), 0.3),
     ),
     mistakes={
-        "exp(-800) is 0, and 0 divided by 0 nan: subtract the largest logit before exp, or compare logits - logits.max() with log(p).": lambda x, p: _kept(
-            x, np.exp(x) / np.exp(x).sum() >= p * (np.exp(x) / np.exp(x).sum()).max()
-        ),
-        "Compare probabilities, not logits: p times the largest logit means nothing, as a constant may be added to all logits.": lambda x, p: _kept(x, x >= p * x.max()),
+        "exp(-800) is 0, and 0 divided by 0 nan: "
+        "subtract the largest logit before exp, or compare logits - logits.max() with log(p).":
+            lambda x, p: _kept(x, np.exp(x) / np.exp(x).sum() >= p * (np.exp(x) / np.exp(x).sum()).max()),
+        "Compare probabilities, not logits: p times the largest logit means nothing, as a constant may be added to all logits.":
+            lambda x, p: _kept(x, x >= p * x.max()),
         "At least p times as likely: the comparison is >=. With p = 1 even the likeliest token is cut here.": lambda x, p: _kept(
             x, softmax(x) > p * softmax(x).max() * (1 + 1e-9)
         ),
-        "The threshold isn't p itself but p times the largest probability: where the model is unsure, no token reaches p.": lambda x, p: _kept(x, softmax(x) >= p),
-        "These are probabilities: the filter returns logits, those that stay as they were and -inf for the others.": lambda x, p: softmax(sampling.min_p(x, p)),
-        "A logit of 0 isn't a probability of 0: tokens that are cut get -inf.": lambda x, p: np.where(np.isfinite(sampling.min_p(x, p)), x, 0.0),
-        "This cuts the likely tokens and keeps the others: the comparison is the wrong way round.": lambda x, p: _kept(x, softmax(x) <= p * softmax(x).max()),
+        "The threshold isn't p itself but p times the largest probability: where the model is unsure, no token reaches p.":
+            lambda x, p: _kept(x, softmax(x) >= p),
+        "These are probabilities: the filter returns logits, those that stay as they were and -inf for the others.":
+            lambda x, p: softmax(sampling.min_p(x, p)),
+        "A logit of 0 isn't a probability of 0: tokens that are cut get -inf.":
+            lambda x, p: np.where(np.isfinite(sampling.min_p(x, p)), x, 0.0),
+        "This cuts the likely tokens and keeps the others: the comparison is the wrong way round.":
+            lambda x, p: _kept(x, softmax(x) <= p * softmax(x).max()),
     },
 )
 
@@ -169,22 +179,24 @@ PENALTY = Exercise(
         (_logits(5), [1, 2], 1.0),
     ),
     mistakes={
-        "Dividing a negative logit brings it nearer to 0, so the token becomes likelier: multiply where it's negative.": lambda x, ids, r: _with(
-            x, set(map(int, ids)), lambda v: v / r
-        ),
-        "Multiplying a positive logit makes the token likelier: divide where it's positive.": lambda x, ids, r: _with(x, set(map(int, ids)), lambda v: v * r),
-        "The two cases are exchanged: divide what is positive, multiply what is negative. Here said tokens become likelier.": lambda x, ids, r: _penalised(x, ids, 1 / r),
-        "A token that was said three times is penalised three times here. Once is meant: go over set(ids), or assign by out[ids] = ...": lambda x, ids, r: _with(
-            x, np.asarray(ids, dtype=int), lambda v: v / r if v > 0 else v * r
-        ),
+        "Dividing a negative logit brings it nearer to 0, so the token becomes likelier: multiply where it's negative.":
+            lambda x, ids, r: _with(x, set(map(int, ids)), lambda v: v / r),
+        "Multiplying a positive logit makes the token likelier: divide where it's positive.":
+            lambda x, ids, r: _with(x, set(map(int, ids)), lambda v: v * r),
+        "The two cases are exchanged: divide what is positive, multiply what is negative. Here said tokens become likelier.":
+            lambda x, ids, r: _penalised(x, ids, 1 / r),
+        "A token that was said three times is penalised three times here. Once is meant: "
+        "go over set(ids), or assign by out[ids] = ...":
+            lambda x, ids, r: _with(x, np.asarray(ids, dtype=int), lambda v: v / r if v > 0 else v * r),
         "All tokens were penalised: only those in ids are meant.": lambda x, ids, r: np.where(x > 0, x / r, x * r),
-        "This subtracts r, which is another penalty (for presence): divide or multiply.": lambda x, ids, r: _with(x, set(map(int, ids)), lambda v: v - r),
+        "This subtracts r, which is another penalty (for presence): divide or multiply.":
+            lambda x, ids, r: _with(x, set(map(int, ids)), lambda v: v - r),
         "Your copy holds whole numbers, so the new values are cut off: make it one of floats.": lambda x, ids, r: (
             _penalised(x, ids, r) if np.asarray(x).dtype.kind == "f" else _penalised(x, ids, r).astype(np.int64)
         ),
-        "With no ids it fails: an empty list becomes an array of floats, which can't be an index. Make it np.asarray(ids, dtype=int).": lambda x, ids, r: (
-            _penalised(x, ids, r) if len(ids) else np.zeros(1)[np.asarray(ids)]
-        ),
+        "With no ids it fails: an empty list becomes an array of floats, which can't be an index. "
+        "Make it np.asarray(ids, dtype=int).":
+            lambda x, ids, r: (_penalised(x, ids, r) if len(ids) else np.zeros(1)[np.asarray(ids)]),
     },
 )
 
@@ -232,20 +244,22 @@ TYPICAL = Exercise(
         (_strided(25), 0.5),
     ),
     mistakes={
-        "A token of probability 0 spoils the entropy: 0 times infinity is nan. Leave such tokens out of the sum.": lambda x, p: _nearest(x, p, _distance_with_nan(x)),
-        "This ranks as top-p does, the least surprising tokens first. Rank by the distance from the entropy, abs(surprise - entropy).": sampling.top_p,
-        "The tokens furthest from the entropy come first here: the smallest distance should.": lambda x, p: _nearest(x, p, -_distance(x)),
-        "The entropy is the average surprise weighted by the probabilities, sum(p * surprise), not its plain mean.": lambda x, p: _nearest(
-            x, p, _distance(x, entropy=lambda q, s: s[q > 0].mean())
-        ),
-        "Surprise and entropy must have the same unit: here one is in bits (log2) and the other in nats (log).": lambda x, p: _nearest(
-            x, p, _distance(x, entropy=lambda q, s: (q * s).sum() / np.log(2))
-        ),
-        "Surprise and entropy must have the same unit: one is in nats (log) here and the other in bits (log2).": lambda x, p: _nearest(
-            x, p, _distance(x, entropy=lambda q, s: (q * s).sum() * np.log(2))
-        ),
+        "A token of probability 0 spoils the entropy: 0 times infinity is nan. Leave such tokens out of the sum.":
+            lambda x, p: _nearest(x, p, _distance_with_nan(x)),
+        "This ranks as top-p does, the least surprising tokens first. "
+        "Rank by the distance from the entropy, abs(surprise - entropy).":
+            sampling.top_p,
+        "The tokens furthest from the entropy come first here: the smallest distance should.":
+            lambda x, p: _nearest(x, p, -_distance(x)),
+        "The entropy is the average surprise weighted by the probabilities, sum(p * surprise), not its plain mean.":
+            lambda x, p: _nearest(x, p, _distance(x, entropy=lambda q, s: s[q > 0].mean())),
+        "Surprise and entropy must have the same unit: here one is in bits (log2) and the other in nats (log).":
+            lambda x, p: _nearest(x, p, _distance(x, entropy=lambda q, s: (q * s).sum() / np.log(2))),
+        "Surprise and entropy must have the same unit: one is in nats (log) here and the other in bits (log2).":
+            lambda x, p: _nearest(x, p, _distance(x, entropy=lambda q, s: (q * s).sum() * np.log(2))),
         "The ranking is right, the end isn't: the token whose probability crosses p is kept, too.": _without_crossing,
-        "These are probabilities: the filter returns logits, those that stay as they were and -inf for the others.": lambda x, p: softmax(sampling.typical_p(x, p)),
+        "These are probabilities: the filter returns logits, those that stay as they were and -inf for the others.":
+            lambda x, p: softmax(sampling.typical_p(x, p)),
     },
 )
 

@@ -32,10 +32,13 @@ COUNT = Exercise(
         ({},),
     ),
     mistakes={
-        "A word's pairs count as often as the word occurs: add its number n, not 1.": lambda words: _counts(words, weight=lambda n: 1),
-        "A pair of an earlier word is overwritten by a later one: add to what is there.": lambda words: _counts(words, overwrite=True),
+        "A word's pairs count as often as the word occurs: add its number n, not 1.":
+            lambda words: _counts(words, weight=lambda n: 1),
+        "A pair of an earlier word is overwritten by a later one: add to what is there.":
+            lambda words: _counts(words, overwrite=True),
         "A pair can occur several times in a word: banana has b'an' twice.": lambda words: _counts(words, once=True),
-        "Count under what the two parts spell together, a + b: b' th' with b'e' makes the same token as b' t' with b'he'.": lambda words: _counts(words, spell=lambda a, b: (a, b)),
+        "Count under what the two parts spell together, a + b: b' th' with b'e' makes the same token as b' t' with b'he'.":
+            lambda words: _counts(words, spell=lambda a, b: (a, b)),
     },
 )
 
@@ -71,12 +74,16 @@ JOIN = Exercise(
     ),
     mistakes={
         "Of 1, 1, 1 the second 1 is used twice: after a join, go on behind both ids.": _used_twice,
-        "The second id of the pair is still there: a join takes two ids away and puts one in.": lambda ids, pair, new: [new if (a, b) == pair else a for a, b in zip(ids, [*ids[1:], None])],
+        "The second id of the pair is still there: a join takes two ids away and puts one in.":
+            lambda ids, pair, new: [new if (a, b) == pair else a for a, b in zip(ids, [*ids[1:], None])],
         "Only the first place is joined: go on to the end.": lambda ids, pair, new: _joined(ids, pair, new, once=True),
         "The last id gets lost when it isn't part of a pair.": lambda ids, pair, new: _joined(ids, pair, new, keep_last=False),
-        "In a run such as 1, 1, 1 it's the leftmost two that are joined, not the last two.": lambda ids, pair, new: _joined(ids[::-1], pair[::-1], new)[::-1],
-        "Ids are names, not amounts: 2 + 2 is 1 + 3, and yet another pair. Compare both ids.": lambda ids, pair, new: _joined(ids, pair, new, hit=lambda a, b, pair: a + b == sum(pair)),
-        "The order matters: (1, 3) isn't (3, 1).": lambda ids, pair, new: _joined(ids, pair, new, hit=lambda a, b, pair: {a, b} == set(pair)),
+        "In a run such as 1, 1, 1 it's the leftmost two that are joined, not the last two.":
+            lambda ids, pair, new: _joined(ids[::-1], pair[::-1], new)[::-1],
+        "Ids are names, not amounts: 2 + 2 is 1 + 3, and yet another pair. Compare both ids.":
+            lambda ids, pair, new: _joined(ids, pair, new, hit=lambda a, b, pair: a + b == sum(pair)),
+        "The order matters: (1, 3) isn't (3, 1).":
+            lambda ids, pair, new: _joined(ids, pair, new, hit=lambda a, b, pair: {a, b} == set(pair)),
     },
 )
 
@@ -92,7 +99,8 @@ def _examine_expensive(text):
     if sizes == {4}:
         return f"Four bytes a character is the most there is, and none of these merge: {tokens} tokens. Use all ten characters."
     if sizes <= {1}:
-        return f"{tokens} tokens: characters of one byte, as in English, never cost more than a token each. Which ones have more bytes?"
+        hint = "characters of one byte, as in English, never cost more than a token each. Which ones have more bytes?"
+        return f"{tokens} tokens: {hint}"
     return f"{tokens} tokens: these characters have {' or '.join(map(str, sorted(sizes)))} bytes. Some in Unicode have more."
 
 
@@ -146,14 +154,23 @@ ENCODE = Exercise(
         ("", _ranks(b"a")),
     ),
     mistakes={
-        "This takes the longest token that fits, from the left. Start from single bytes and join in the order in which the tokens were learned.": _longest_first,
-        "This joins the first known pair from the left. Among all pairs that are there, the one with the lowest rank comes first.": lambda word, ranks: _encoded(word, ranks, lambda known: min(known, key=lambda pair: pair[1])),
-        "This joins the token that was learned last. The lowest rank comes first: what is built of it comes later.": lambda word, ranks: _encoded(word, ranks, lambda known: max(known, key=lambda pair: (pair[0], -pair[1]))),
+        "This takes the longest token that fits, from the left. "
+        "Start from single bytes and join in the order in which the tokens were learned.":
+            _longest_first,
+        "This joins the first known pair from the left. "
+        "Among all pairs that are there, the one with the lowest rank comes first.":
+            lambda word, ranks: _encoded(word, ranks, lambda known: min(known, key=lambda pair: pair[1])),
+        "This joins the token that was learned last. The lowest rank comes first: what is built of it comes later.":
+            lambda word, ranks: _encoded(word, ranks, lambda known: max(known, key=lambda pair: (pair[0], -pair[1]))),
         "One join isn't enough: go on until no pair of neighbours is a token.": lambda word, ranks: _encoded(word, ranks, most=1),
-        "Where two places have the same rank, the left one is joined first.": lambda word, ranks: _encoded(word, ranks, lambda known: min(known, key=lambda pair: (pair[0], -pair[1]))),
-        "The tokens are right, but a model reads numbers: return ranks[token] of each.": lambda word, ranks: [{i: token for token, i in ranks.items()}[i] for i in _encode_word(word, ranks)],
-        "These are single bytes: join neighbours whose bytes together are a token.": lambda word, ranks: _encoded(word, ranks, most=0),
-        "A word's letters aren't its bytes: \u00e9 is two of them. Start from word.encode().": lambda word, ranks: _encode_word(word, ranks) if word.isascii() else [ranks[letter.encode()] for letter in word],
+        "Where two places have the same rank, the left one is joined first.":
+            lambda word, ranks: _encoded(word, ranks, lambda known: min(known, key=lambda pair: (pair[0], -pair[1]))),
+        "The tokens are right, but a model reads numbers: return ranks[token] of each.":
+            lambda word, ranks: [{i: token for token, i in ranks.items()}[i] for i in _encode_word(word, ranks)],
+        "These are single bytes: join neighbours whose bytes together are a token.":
+            lambda word, ranks: _encoded(word, ranks, most=0),
+        "A word's letters aren't its bytes: \u00e9 is two of them. Start from word.encode().":
+            lambda word, ranks: _encode_word(word, ranks) if word.isascii() else [ranks[letter.encode()] for letter in word],
     },
 )  # fmt: skip
 
@@ -188,17 +205,23 @@ READY = Exercise(
     cases=tuple(
         (data,)
         for data in (
-            b"abc", b"", "\u00e9".encode(), "\u00e9".encode()[:1], "n\u00e9e".encode()[:2], f"ab{_MASKS}".encode()[:5], _MASKS.encode() * 2,
-            (_MASKS.encode() * 2)[:7], "\u65e5\u672c".encode()[:5], "\u65e5\u672c".encode()[:4], "\u00e9\u00e9".encode(),
+            b"abc", b"", "\u00e9".encode(), "\u00e9".encode()[:1], "n\u00e9e".encode()[:2], f"ab{_MASKS}".encode()[:5],
+            _MASKS.encode() * 2, (_MASKS.encode() * 2)[:7],
+            "\u65e5\u672c".encode()[:5], "\u65e5\u672c".encode()[:4], "\u00e9\u00e9".encode(),
         )
     ),
     mistakes={
         "All or nothing: while the last character isn't complete, those before it are ready all the same.": _all_or_nothing,
-        "The text is right, but the bytes that wait are thrown away: the rest of the character will come, and then they're needed.": lambda data: (_ready(data)[0], b""),
-        "Half a character was printed as \ufffd, and what is printed stays. Its bytes must wait for the rest.": lambda data: (data.decode(errors="replace"), b""),
-        "A byte of 128 or more isn't a reason to wait: a character that is complete is ready.": lambda data: _hold_back(data, lambda byte: byte >= 128),
+        "The text is right, but the bytes that wait are thrown away: "
+        "the rest of the character will come, and then they're needed.":
+            lambda data: (_ready(data)[0], b""),
+        "Half a character was printed as \ufffd, and what is printed stays. Its bytes must wait for the rest.":
+            lambda data: (data.decode(errors="replace"), b""),
+        "A byte of 128 or more isn't a reason to wait: a character that is complete is ready.":
+            lambda data: _hold_back(data, lambda byte: byte >= 128),
         "This waits with a last character that is complete. Its first byte says how many bytes belong to it.": _from_last_start,
-        "Up to three bytes can be waiting, not only one.": lambda data: (_ready(data)[0], _ready(data)[1]) if len(_ready(data)[1]) < 2 else (data[:-1].decode(errors="replace"), data[-1:]),
+        "Up to three bytes can be waiting, not only one.":
+            lambda data: _ready(data) if len(_ready(data)[1]) < 2 else (data[:-1].decode(errors="replace"), data[-1:]),
     },
 )  # fmt: skip
 

@@ -44,15 +44,20 @@ LAYER_NORM = Exercise(
         (100 * _strided(2, 2, 3, 8), *_affine(8)),
     ),
     mistakes={
-        "Right shape, a few percent too small: divide the squares' sum by the row's width C. This is the other variance, with C - 1.": lambda x, w, b: _norm(x, w, b, ddof=1),
-        "eps is outside the root: add it to the variance, then take the root. Rows of tiny numbers show the difference.": lambda x, w, b: _norm(x, w, b, inside=0, outside=1e-5),
+        "Right shape, a few percent too small: divide the squares' sum by the row's width C. "
+        "This is the other variance, with C - 1.":
+            lambda x, w, b: _norm(x, w, b, ddof=1),
+        "eps is outside the root: add it to the variance, then take the root. Rows of tiny numbers show the difference.":
+            lambda x, w, b: _norm(x, w, b, inside=0, outside=1e-5),
         "A row of equal numbers has variance 0, and 0/0 is nan: eps is missing.": lambda x, w, b: _norm(x, w, b, inside=0),
-        "Each word has its own mean and variance, along the last axis. Here they run along the first, over different words.": lambda x, w, b: _norm(x, w, b, axis=0),
+        "Each word has its own mean and variance, along the last axis. Here they run along the first, over different words.":
+            lambda x, w, b: _norm(x, w, b, axis=0),
         "One mean and one variance are shared by all rows: axis=-1 is missing.": lambda x, w, b: _norm(x, w, b, axis=None),
-        "This divides by the variance: take its root first.": lambda x, w, b: (x - x.mean(-1, keepdims=True)) / (x.var(-1, keepdims=True) + 1e-5) * w + b,
-        "Without keepdims=True the means have lost the last axis, and are subtracted from the wrong numbers, or don't fit at all.": lambda x, w, b: (
-            (x - x.mean(-1)) / np.sqrt(x.var(-1) + 1e-5) * w + b
-        ),
+        "This divides by the variance: take its root first.":
+            lambda x, w, b: (x - x.mean(-1, keepdims=True)) / (x.var(-1, keepdims=True) + 1e-5) * w + b,
+        "Without keepdims=True the means have lost the last axis, and are "
+        "subtracted from the wrong numbers, or don't fit at all.":
+            lambda x, w, b: ((x - x.mean(-1)) / np.sqrt(x.var(-1) + 1e-5) * w + b),
         "The rows are normalised; weight and bias are still to be applied.": lambda x, w, b: _norm(x, 1, 0),
         "The bias is missing: times the weight, plus the bias.": lambda x, w, b: _norm(x, w, 0),
     },
@@ -70,12 +75,16 @@ COUNT = Exercise(
     mistakes={
         "This is right for an MLP of 4C only: here its inner width is M.": lambda C, M, bias: _count(C, 4 * C, bias),
         "With bias=False it still counts biases.": lambda C, M, bias: _count(C, M, True),
-        "The LayerNorms keep their weights without biases: 2C numbers.": lambda C, M, bias: _count(C, M, bias) - (0 if bias else 2 * C),
-        "The LayerNorms are missing: two of them, each with C weights, and C biases if there are biases.": lambda C, M, bias: _count(C, M, bias) - 2 * C - bias * 2 * C,
+        "The LayerNorms keep their weights without biases: 2C numbers.":
+            lambda C, M, bias: _count(C, M, bias) - (0 if bias else 2 * C),
+        "The LayerNorms are missing: two of them, each with C weights, and C biases if there are biases.":
+            lambda C, M, bias: _count(C, M, bias) - 2 * C - bias * 2 * C,
         "There are two LayerNorms: this counts one.": lambda C, M, bias: _count(C, M, bias) - C - bias * C,
-        "Attention has a second matrix: after the heads are joined, C to C.": lambda C, M, bias: _count(C, M, bias) - C * C - bias * C,
+        "Attention has a second matrix: after the heads are joined, C to C.":
+            lambda C, M, bias: _count(C, M, bias) - C * C - bias * C,
         "The MLP has two matrices, C to M and M to C: one is missing.": lambda C, M, bias: _count(C, M, bias) - C * M,
-        "The matrices are right. With biases, each has one for each *output*: 3C, C, M and C; and each LayerNorm has C.": lambda C, M, bias: _count(C, M, False),
+        "The matrices are right. With biases, each has one for each *output*: 3C, C, M and C; and each LayerNorm has C.":
+            lambda C, M, bias: _count(C, M, False),
     },
 )
 
@@ -135,16 +144,25 @@ WIRE = Exercise(
     ),
     mistakes={
         "This is post-norm: here the norms stand on the stream. In pre-norm only what a branch reads is normalised.": _post_norm,
-        "The stream itself gets normalised: norm(x) is a copy for the branch to read, and what the branch finds is added to x.": _normalised_stream,
+        "The stream itself gets normalised: norm(x) is a copy for the branch to read, and what the branch finds is added to x.":
+            _normalised_stream,
         "The norm belongs before attention and before the MLP, not on what they return.": _branch_norm,
-        "The additions are missing: each branch's result is added to the stream, x + ...": lambda x, n1, a, n2, m: m(n2(a(n1(x)))),
-        "The last addition is missing: the MLP's result replaces the stream instead of being added to it.": _last_addition_missing,
-        "What attention found is lost: the MLP's result must be added to the stream after attention, not to the x you began with.": _from_the_start,
-        "Both branches read the same x. The MLP's branch must read the stream after attention has added to it.": lambda x, n1, a, n2, m: x + a(n1(x)) + m(n2(x)),
-        "Each branch has its own norm: norm_1 before attention, norm_2 before the MLP.": lambda x, n1, a, n2, m: _pre_norm(x, n1, a, n1, m),
+        "The additions are missing: each branch's result is added to the stream, x + ...":
+            lambda x, n1, a, n2, m: m(n2(a(n1(x)))),
+        "The last addition is missing: the MLP's result replaces the stream instead of being added to it.":
+            _last_addition_missing,
+        "What attention found is lost: "
+        "the MLP's result must be added to the stream after attention, not to the x you began with.":
+            _from_the_start,
+        "Both branches read the same x. The MLP's branch must read the stream after attention has added to it.":
+            lambda x, n1, a, n2, m: x + a(n1(x)) + m(n2(x)),
+        "Each branch has its own norm: norm_1 before attention, norm_2 before the MLP.":
+            lambda x, n1, a, n2, m: _pre_norm(x, n1, a, n1, m),
         "norm_1 and norm_2 have changed places.": lambda x, n1, a, n2, m: _pre_norm(x, n2, a, n1, m),
-        "The norms aren't used: attention reads norm_1(x), the MLP reads norm_2(x).": lambda x, n1, a, n2, m: _pre_norm(x, lambda x: x, a, lambda x: x, m),
-        "The MLP reads the stream as it is: it should read norm_2 of it.": lambda x, n1, a, n2, m: _pre_norm(x, n1, a, lambda x: x, m),
+        "The norms aren't used: attention reads norm_1(x), the MLP reads norm_2(x).":
+            lambda x, n1, a, n2, m: _pre_norm(x, lambda x: x, a, lambda x: x, m),
+        "The MLP reads the stream as it is: it should read norm_2 of it.":
+            lambda x, n1, a, n2, m: _pre_norm(x, n1, a, lambda x: x, m),
     },
 )
 
@@ -182,7 +200,8 @@ GELU_SLOPE = Exercise(
         "The bell curve needs its factor 1/√(2π), so that its area is 1.": lambda x: _big_phi(x) + x * np.exp(-x * x / 2),
         "In Φ, erf takes x/√2, not x.": lambda x: _big_phi(x, 1.0) + x * _bell(x),
         "This is GELU itself; its slope is wanted.": lambda x: x * _big_phi(x),
-        "The bell curve is exp(-x²/2): the 2 under the x² is missing.": lambda x: _big_phi(x) + x * np.exp(-x * x) / math.sqrt(2 * math.pi),
+        "The bell curve is exp(-x²/2): the 2 under the x² is missing.":
+            lambda x: _big_phi(x) + x * np.exp(-x * x) / math.sqrt(2 * math.pi),
         "The second term is added: the gate opens as x grows.": lambda x: _big_phi(x) - x * _bell(x),
     },
 )
@@ -232,18 +251,26 @@ RMS_BACKWARD = Exercise(
         (_strided(4, 3), _strided(4, 3), _affine(3)[0]),
     ),
     mistakes={
-        "That's LayerNorm's gradient. RMSNorm subtracts no mean, so it measures x itself, and adding a constant to a row does change the result.": _layer_norm_slope,
+        "That's LayerNorm's gradient. "
+        "RMSNorm subtracts no mean, so it measures x itself, and adding a constant to a row does change the result.":
+            _layer_norm_slope,
         "RMSNorm notices a constant added to the row, so the mean of dx̂ mustn't be taken out. One term too many.": _of_parts(
             lambda r, xhat, d: r * (d - _mean(d) - xhat * _mean(d * xhat))
         ),
-        "This treats the root mean square as a fixed number. It moves with x: a term along x̂ is missing.": _of_parts(lambda r, xhat, d: r * d),
-        "The weight is missing: the gradient by x̂ is g times the weight.": lambda g, x, w: _rms_norm_slope(g, x, np.ones_like(w)),
+        "This treats the root mean square as a fixed number. It moves with x: a term along x̂ is missing.":
+            _of_parts(lambda r, xhat, d: r * d),
+        "The weight is missing: the gradient by x̂ is g times the weight.":
+            lambda g, x, w: _rms_norm_slope(g, x, np.ones_like(w)),
         "The weight comes first: multiply g by it before the mean is taken, not at the end.": _weight_last,
-        "A mean over the row, not a sum: the mean square has the factor 1/C.": _of_parts(lambda r, xhat, d: r * (d - xhat * (d * xhat).sum(axis=-1, keepdims=True))),
-        "The term that is taken out is made of x̂ in both places, not of x.": lambda g, x, w: _of_parts(lambda r, xhat, d: r * (d - x * _mean(d * x)))(g, x, w),
-        "The direction is right, the size isn't: all of it is divided by the root mean square.": _of_parts(lambda r, xhat, d: d - xhat * _mean(d * xhat)),
+        "A mean over the row, not a sum: the mean square has the factor 1/C.":
+            _of_parts(lambda r, xhat, d: r * (d - xhat * (d * xhat).sum(axis=-1, keepdims=True))),
+        "The term that is taken out is made of x̂ in both places, not of x.":
+            lambda g, x, w: _of_parts(lambda r, xhat, d: r * (d - x * _mean(d * x)))(g, x, w),
+        "The direction is right, the size isn't: all of it is divided by the root mean square.":
+            _of_parts(lambda r, xhat, d: d - xhat * _mean(d * xhat)),
         "Each row has its own mean: axis=-1 and keepdims=True.": _of_parts(lambda r, xhat, d: r * (d - xhat * (d * xhat).mean())),
-        "Rows of tiny numbers show that eps is missing: it stands under the root.": _of_parts(lambda r, xhat, d: r * (d - xhat * _mean(d * xhat)), eps=0.0),
+        "Rows of tiny numbers show that eps is missing: it stands under the root.":
+            _of_parts(lambda r, xhat, d: r * (d - xhat * _mean(d * xhat)), eps=0.0),
     },
 )
 

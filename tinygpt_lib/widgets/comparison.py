@@ -68,7 +68,10 @@ def compare(model, ids, a, b, *, seed, n_tokens, encoding=None):
 
 @dataclass(frozen=True, eq=False)
 class Texts:
-    """n texts of t tokens each: tokens (n, t) and how many bits each surprised the model by (n, t); eot fills a text that has ended."""
+    """n texts of t tokens each: tokens (n, t) and how many bits each surprised the model by (n, t).
+
+    eot fills a text that has ended.
+    """
 
     tokens: np.ndarray
     bits: np.ndarray

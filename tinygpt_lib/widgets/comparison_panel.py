@@ -117,7 +117,9 @@ class ComparisonPanel(widgets.VBox):
     def _measure(self):
         self._measured = model, ids, a, b, seed = self._choice()
         self._mark_stale()
-        return measuring(model, ids, [a, b], seed=seed, n_texts=self.n_texts.value, n_tokens=self.n_tokens, encoding=self.encoding)
+        return measuring(
+            model, ids, [a, b], seed=seed, n_texts=self.n_texts.value, n_tokens=self.n_tokens, encoding=self.encoding
+        )
 
     def _take(self, found):
         if len(found) == 2:

@@ -7,7 +7,7 @@ import numpy as np
 from tinygpt_lib.tokenizer import show_token
 
 from .comparison import MEASURES, estimate
-from .drawing import GREY, INK, MARKED, PALE, blue, percent, readable, rect, svg, text
+from .drawing import GREY, INK, MARKED, PALE, blue, percent, readable, rect, svg, text, written
 
 CELL, ROW, LEFT, TOP = 66, 34, 92, 16  # of the map, in pixels: a cell's width and height, and where the first begins
 
@@ -37,7 +37,7 @@ def draw_text(begin, steps, encoding, parting):
         sign, mark = ("◆", MARKED) if n == parting else ("", "")
         name, p = show_token(encoding, step.token), step.trace.raw[step.token]
         spans.append(f'<span style="background:{blue(p)}{mark}" title="{n}: {percent(p)}">{sign}{readable(name)}</span>')
-    return f'<div style="font-family:monospace;font-size:15px;line-height:1.7;white-space:pre-wrap;overflow-wrap:anywhere">{"".join(spans)}</div>'
+    return written(spans)
 
 
 def last_words(encoding, ids, count=40):
@@ -55,12 +55,17 @@ def draw_table(a, b, n_tokens):
     for name, meaning in MEASURES.items():
         difference = estimate(b[name] - a[name])
         named = f'<b>{name}</b><br><span style="color:{GREY}">{meaning}</span>'
-        contents = [named, _interval(estimate(a[name])), _interval(estimate(b[name])), f"{_interval(difference, '+')}<br>{_verdict(difference)}"]
+        contents = [
+            named,
+            _interval(estimate(a[name])),
+            _interval(estimate(b[name])),
+            f"{_interval(difference, '+')}<br>{_verdict(difference)}",
+        ]
         rows.append(_row(['th scope="row"', "td", "td", "td"], contents))
     ended = " and ".join(f"{(lengths < n_tokens).sum()} of {name}" for name, lengths in (("A", a["length"]), ("B", b["length"])))
     caption = (
-        f"Means of {len(a['length'])} texts each; in brackets where the true mean lies in about 95 cases of 100 (a bootstrap over the texts). "
-        f"A text has {n_tokens} tokens at most; end-of-text came before that in {ended}."
+        f"Means of {len(a['length'])} texts each; in brackets where the true mean lies in about 95 cases of 100 "
+        f"(a bootstrap over the texts). A text has {n_tokens} tokens at most; end-of-text came before that in {ended}."
     )
     style = f"border-collapse:collapse;font-size:13px;color:{INK};font-variant-numeric:tabular-nums"
     return f'<table style="{style}">{"".join(rows)}</table><div style="color:{GREY}">{caption}</div>'
@@ -105,7 +110,10 @@ def _verdict(difference):
 
 
 def draw_map(cells, name, temperatures, top_ps):
-    """One of MEASURES as an SVG heat map, the hottest row on top; cells as `measure_map` yields them, those still to come are white."""
+    """One of MEASURES as an SVG heat map, the hottest row on top.
+
+    Cells are as `measure_map` yields them; those still to come are white.
+    """
     known = [cell[name].mean for cell in cells]
     low, high = (np.nanmin(known), np.nanmax(known)) if np.isfinite(known).any() else (0, 0)
     parts = []

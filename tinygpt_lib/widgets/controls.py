@@ -120,7 +120,9 @@ def _nearest_step(value, step):
 
 
 def in_words(settings):
-    said = (f"{name.replace('_', '-')} {value}" for name, value in vars(settings).items() if value != getattr(SamplingSettings, name))
+    said = (
+        f"{name.replace('_', '-')} {value}" for name, value in vars(settings).items() if value != getattr(SamplingSettings, name)
+    )
     return ", ".join(said)
 
 
@@ -141,7 +143,11 @@ def _slider(label, **limits):
 
 def _box(name):
     """A number box; its label takes no room, since the slider's stands beside it, and is there for those who can't see that."""
-    options = {"description": f"{name.replace('_', '-')}, as a number", "style": {"description_width": "0"}, "layout": {"width": "5.5em"}}
+    options = {
+        "description": f"{name.replace('_', '-')}, as a number",
+        "style": {"description_width": "0"},
+        "layout": {"width": "5.5em"},
+    }
     if name == "top_k":
         return widgets.BoundedIntText(min=0, max=1_000_000, tooltip="0 is off", **options)
     most, step = (100, 0.05) if name == "temperature" else (1, 0.01)

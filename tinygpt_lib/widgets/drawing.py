@@ -24,16 +24,25 @@ def text(x, y, text, anchor="start", more=""):
     return f'<text x="{x:.0f}" y="{y:.0f}" text-anchor="{anchor}"{more}>{html.escape(text, quote=False)}</text>'
 
 
-def svg(parts, width, height, alt):
+def svg(parts, width, height, alt, font_size=13):
     size = f'viewBox="0 0 {width} {height}" style="width:{width}px;max-width:100%;height:auto"'
-    start = f'<svg xmlns="http://www.w3.org/2000/svg" {size} role="img" aria-label="{html.escape(alt)}" font-family="sans-serif" font-size="13" fill="{INK}">'
+    letters = f'font-family="sans-serif" font-size="{font_size}" fill="{INK}"'
+    start = f'<svg xmlns="http://www.w3.org/2000/svg" {size} role="img" aria-label="{html.escape(alt)}" {letters}>'
     return f"{start}{''.join(parts)}</svg>"
 
 
 def legend(more):
     """What blue means, as HTML, and a sentence more."""
-    samples = " ".join(f'<span style="background:{blue(p)};color:{INK};padding:1px 6px">{percent(p)}</span>' for p in (0.01, 0.25, 0.5, 1))
+    samples = " ".join(
+        f'<span style="background:{blue(p)};color:{INK};padding:1px 6px">{percent(p)}</span>' for p in (0.01, 0.25, 0.5, 1)
+    )
     return f'<div style="font-size:12px;color:{GREY}">Blue: how likely the model finds the token, {samples}. {more}</div>'
+
+
+def written(spans):
+    """A text of tokens, each a span."""
+    style = "font-family:monospace;font-size:15px;line-height:1.7;white-space:pre-wrap;overflow-wrap:anywhere"
+    return f'<div style="{style}">{"".join(spans)}</div>'
 
 
 def blue(p):

@@ -117,7 +117,9 @@ class SamplingExplorer(widgets.VBox):
         self.run = widgets.ToggleButton(description="run", tooltip="draw tokens until stopped", layout=NARROW)
         self.undo = _button("undo", "take back the last change of the text")
         self.again = _button("again", "draw a text as long, from the prompt, under the present settings")
-        self._seed = widgets.BoundedIntText(value=seed, max=2**31 - 1, description="seed", style={"description_width": "3em"}, layout={"width": "9em"})
+        self._seed = widgets.BoundedIntText(
+            value=seed, max=2**31 - 1, description="seed", style={"description_width": "3em"}, layout={"width": "9em"}
+        )
         self.place = widgets.SelectionSlider(options=[("0 next", 0)], description="look at", style=LABEL, layout=WIDE)
         self.others = buttons("choose")
         self.branch = buttons("branch")
@@ -170,7 +172,8 @@ class SamplingExplorer(widgets.VBox):
         ids, room = encode(self.encoding, prompt), self.model.config.block_size
         said = ""
         if not len(ids):
-            ids, said = encode(self.encoding, "\n"), "The prompt is empty and the model must start from something: this is what follows a newline."
+            ids = encode(self.encoding, "\n")
+            said = "The prompt is empty and the model must start from something: this is what follows a newline."
         elif len(ids) > room:
             said = f"The prompt has {len(ids):,} tokens and the model reads {room:,} at once: it sees the last {room:,}."
         elif END_OF_TEXT in prompt:
@@ -262,7 +265,8 @@ class SamplingExplorer(widgets.VBox):
         comes in, so nothing queues up; while it's under way the browser keeps the last value that a slider was moved to."""
         trace, token = self.trace, self.state.looked_at
         shown = token and token.id
-        pictures = f'<div style="display:flex;flex-wrap:wrap;gap:6px 24px">{draw_bars(trace, self._name, shown)}{draw_curve(trace)}</div>'
+        pictures = draw_bars(trace, self._name, shown) + draw_curve(trace)
+        pictures = f'<div style="display:flex;flex-wrap:wrap;gap:6px 24px">{pictures}</div>'
         self.picture.value = paper(f"{figures(trace, self._name)}{self._sentence(trace, token)}{pictures}")
 
     def _sentence(self, trace, token):
@@ -274,7 +278,8 @@ class SamplingExplorer(widgets.VBox):
             said = f"After {place} tokens: the next." if place else "After the prompt: the first token."
         else:
             how = f"drawn under {in_words(token.settings)}" if token.settings else "chosen by hand"
-            said = f"Token {place}, <b>{html.escape(self._name(token.id))}</b>, was {how}; under the present settings it has {percent(trace.final[token.id])}."
+            said = f"Token {place}, <b>{html.escape(self._name(token.id))}</b>, was {how}; "
+            said += f"under the present settings it has {percent(trace.final[token.id])}."
         return f'<div style="font-size:13px;margin:4px 0">{said}</div>'
 
     def _named_others(self, ids):

@@ -10,7 +10,7 @@ import numpy as np
 
 from tinygpt_lib.plots import BLUE, CUT_BY, SKY
 
-from .drawing import GREY, INK, MARK, MARKED, PALE, blue, legend, line, percent, readable, rect, svg, text
+from .drawing import GREY, INK, MARK, MARKED, PALE, blue, legend, line, percent, readable, rect, svg, text, written
 
 FILTERS = {name: (name.replace("_", "-"), colour) for name, (colour, _) in CUT_BY.items()}
 SHOWN = 200  # tokens of a prompt, its last
@@ -46,7 +46,8 @@ def _rest(probs, ids):
 
 def _legend():
     """What outline, filling and hatching mean, over the bars."""
-    boxes = [rect(0, 3, 26, 13, "none", INK), rect(142, 3, 26, 13, SKY, "none"), _hatch(270, 3, 26, 13, "top_k", GREY), rect(270, 3, 26, 13, "none", GREY)]
+    boxes = [rect(0, 3, 26, 13, "none", INK), rect(142, 3, 26, 13, SKY, "none")]
+    boxes += [_hatch(270, 3, 26, 13, "top_k", GREY), rect(270, 3, 26, 13, "none", GREY)]
     return [*boxes, text(32, 14, "the model says"), text(174, 14, "drawn from"), text(302, 14, "cut")]
 
 
@@ -79,7 +80,10 @@ def draw_curve(trace):
     parts = [text(0, 14, "likeliest tokens together:"), line(172, 10, 200, 10, GREY, 2, DASHED), text(205, 14, "the model")]
     parts += [line(280, 10, 308, 10, BLUE, 2), text(313, 14, f"T = {trace.settings.temperature:g}")]
     for mass in (0, 0.25, 0.5, 0.75, 1):
-        parts += [line(_x(1, V), _y(mass), _x(V, V), _y(mass), PALE), text(_x(1, V) - 6, _y(mass) + 4, f"{100 * mass:.0f} %", "end", f' fill="{GREY}"')]
+        parts += [
+            line(_x(1, V), _y(mass), _x(V, V), _y(mass), PALE),
+            text(_x(1, V) - 6, _y(mass) + 4, f"{100 * mass:.0f} %", "end", f' fill="{GREY}"'),
+        ]
     for rank in (r for r in (1, 10, 100, 1000, 10_000) if r <= V):
         parts.append(text(_x(rank, V), _y(0) + 18, f"{rank:,}", "middle", f' fill="{GREY}"'))
     parts.append(text(EDGE + CURVE / 2, _y(0) + 38, "number of tokens, the likeliest first", "middle", f' fill="{GREY}"'))
@@ -109,7 +113,10 @@ def _cuts(trace, V):
         if name == "top_p":
             wanted = value * trace.scaled[before].sum()
             lines.append(line(_x(1, V), _y(wanted), _x(V, V), _y(wanted), colour, 2, DASHED))
-        legend += [rect(_x(V, V) - 170, y - 14, 170, 19, "white", "none"), line(_x(V, V) - 166, y - 4, _x(V, V) - 146, y - 4, colour, 4)]
+        legend += [
+            rect(_x(V, V) - 170, y - 14, 170, 19, "white", "none"),
+            line(_x(V, V) - 166, y - 4, _x(V, V) - 146, y - 4, colour, 4),
+        ]
         legend.append(text(_x(V, V) - 140, y, f"{label} {value:g} leaves {count:,}"))
         before = kept
     return [*lines, *legend]
@@ -125,7 +132,10 @@ def figures(trace, name):
         "kept mass": percent(trace.kept_mass),
         f"likeliest: {html.escape(name(top))}": f"{percent(trace.raw[top])} → {percent(trace.final[top])}",
     }
-    cell = '<div style="min-width:7em"><div style="color:{grey}">{label}</div><div style="font-size:19px;line-height:1.4">{value}</div></div>'
+    cell = (
+        '<div style="min-width:7em"><div style="color:{grey}">{label}</div>'
+        '<div style="font-size:19px;line-height:1.4">{value}</div></div>'
+    )
     cells = "".join(cell.format(grey=GREY, label=label, value=value) for label, value in shown.items())
     return f'<div style="display:flex;flex-wrap:wrap;gap:2px 26px;font-size:13px;font-variant-numeric:tabular-nums">{cells}</div>'
 
@@ -140,16 +150,18 @@ def draw_text(state, name):
         spans.append(f'<span style="background:{blue(p)}{mark}" title="{title}">{readable(name(token.id))}</span>')
     if state.picked is None and not state.is_over:
         spans.append(f'<span style="color:{MARK};font-weight:bold" title="{len(state.tokens)}: the next token">▁</span>')
-    text = f'<div style="font-family:monospace;font-size:15px;line-height:1.7;white-space:pre-wrap;overflow-wrap:anywhere">{"".join(spans)}</div>'
-    return text + legend("Italic: chosen by hand.")
+    return written(spans) + legend("Italic: chosen by hand.")
 
 
 def describe(trace, name, token=None):
     """The bars in a sentence."""
     best = ", ".join(f"{name(int(i))} {percent(trace.raw[i])} to {percent(trace.final[i])}" for i in trace.order[:3])
     cuts = "; ".join(f"{FILTERS[filter][0]} leaves {kept.sum():,}" for filter, kept in trace.kept.items())
-    stands = f" Here stands {name(token)}, {percent(trace.raw[token])} to {percent(trace.final[token])}." if token is not None else ""
-    return f"The likeliest next tokens, before and after the settings: {best}. {cuts + '.' if cuts else 'Nothing is cut.'}{stands}"
+    stands = ""
+    if token is not None:
+        stands = f" Here stands {name(token)}, {percent(trace.raw[token])} to {percent(trace.final[token])}."
+    cuts = f"{cuts}." if cuts else "Nothing is cut."
+    return f"The likeliest next tokens, before and after the settings: {best}. {cuts}{stands}"
 
 
 def describe_curve(trace):

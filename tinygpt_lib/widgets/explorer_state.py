@@ -117,7 +117,10 @@ class ExplorerState:
         return state
 
     def choose(self, token):
-        """Put a token of one's own at the place that is looked at: at the end it is the next, elsewhere a new branch begins with it."""
+        """Put a token of one's own at the place that is looked at.
+
+        At the end it is the next, elsewhere a new branch begins with it.
+        """
         token = int(validate.token_ids("token", [token], self.model.config.vocab_size)[0])
         if self.picked is None:
             if self.is_over:
@@ -165,7 +168,9 @@ class ExplorerState:
         """The branch up to the place that is looked at, and there `token`."""
         ids = self._ids_before(self.place)
         logits = self.branch.logits if self.picked is None else self.looked_at.logits
-        return Branch((*self.tokens[: self.place], Token(token, logits)), next_logits(self.model, [*ids, token]), self.branch.origin)
+        return Branch(
+            (*self.tokens[: self.place], Token(token, logits)), next_logits(self.model, [*ids, token]), self.branch.origin
+        )
 
 
 def next_logits(model, ids):

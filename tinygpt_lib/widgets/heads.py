@@ -15,7 +15,7 @@ from tinygpt_lib.generation import encoding_of
 from tinygpt_lib.nn import evaluating
 from tinygpt_lib.tokenizer import show_token
 
-from .drawing import GREY, INK, MARK, paper
+from .drawing import GREY, INK, MARK, paper, percent, svg, text
 
 TEXT = "I pray thee, tell me, where is the king?\nThe king is dead."
 WHITE, BLUE = np.array([255, 255, 255]), np.array([0, 77, 128])  # a weight of 0, and of 1
@@ -43,7 +43,7 @@ def attention_weights(model, ids):
 def strongest(tokens, row, count=3):
     """In words, where a row of weights is largest: "·king (62 %), ·the (20 %)"."""
     best = np.argsort(-row[: len(tokens)], kind="stable")[:count]
-    return ", ".join(f"{tokens[j]} ({_percent(row[j])})" for j in best)
+    return ", ".join(f"{tokens[j]} ({percent(row[j])})" for j in best)
 
 
 def draw_text(tokens, weights, query):
@@ -54,7 +54,7 @@ def draw_text(tokens, weights, query):
         ink = GREY if future else "white" if level > 0.55 else INK
         frame = f"outline:2px solid {MARK};font-weight:bold;" if j == query else ""
         style = f"background:{_colour(level)};color:{ink};{frame}padding:1px 2px;margin:1px;display:inline-block"
-        title = "not yet said" if future else _percent(weight)
+        title = "not yet said" if future else percent(weight)
         spans.append(f'<span style="{style}" title="{title}">{html.escape(token)}</span>{"<br>" * (token == "↵")}')
     return f'<div style="font-family:monospace;font-size:14px;line-height:1.7">{"".join(spans)}</div>'
 
@@ -63,34 +63,36 @@ def draw_heads(weights, layer, head):
     """All heads of (L, H, T, T) as an SVG of small pictures, the chosen one framed."""
     L, H = weights.shape[:2]
     step = SIDE / max(L, H)
-    parts = [_text(-6, (i + 0.5) * step + 4, f"layer {i}") for i in range(L)]
-    parts += [_text(j * step + 2, -8, f"{'head ' * (H < 8)}{j}", "start") for j in range(H)]
+    parts = [text(-6, (i + 0.5) * step + 4, f"layer {i}", "end") for i in range(L)]
+    parts += [text(j * step + 2, -8, f"{'head ' * (H < 8)}{j}") for j in range(H)]
     for i in range(L):
         for j in range(H):
             parts.append(_image(weights[i, j], j * step, i * step, 0.9 * step, f"layer {i}, head {j}"))
     parts.append(_frame(head * step, layer * step, 0.9 * step, 0.9 * step))
-    return _svg(parts, 60, 20, f"all heads, small; layer {layer}, head {head} has a frame")
+    return _picture(parts, 60, 20, f"all heads, small; layer {layer}, head {head} has a frame")
 
 
 def draw_head(tokens, weights, query):
     """One head's weights (T, T) as an SVG: a row for each token that looks, the query's framed, a column for each looked at."""
     T, step = len(tokens), SIDE / len(tokens)
     parts = [_image(weights, 0, 0, SIDE, "the chosen head"), _frame(-1, query * step - 1, SIDE + 2, step + 2)]
-    parts.append(_text(0, -8, "row: the token that looks; column: looked at", "start"))
+    parts.append(text(0, -8, "row: the token that looks; column: looked at"))
     for i in range(T) if T <= 24 else sorted({0, query, T - 1}):
         bold = ' font-weight="bold"' * (i == query)
         x, y, name = (i + 0.5) * step + 4, SIDE + 14, f"{'' if T <= 24 else i} {tokens[i][:10]}".strip()
-        parts.append(_text(-6, x, name, more=bold))
-        parts.append(_text(x, y, name, more=f'{bold} transform="rotate(-60 {x:.1f} {y})"'))
-    return _svg(parts, 90, 90, f"the weights of {T} tokens; the row of {tokens[query]} has a frame")
+        parts.append(text(-6, x, name, "end", bold))
+        parts.append(text(x, y, name, "end", f'{bold} transform="rotate(-60 {x:.1f} {y})"'))
+    return _picture(parts, 90, 90, f"the weights of {T} tokens; the row of {tokens[query]} has a frame")
 
 
 def describe(tokens, weights, layer, head, query, note=""):
     """The text under one head of (L, H, T, T), and in words what the query's token looks at, as HTML."""
     weights = weights[layer, head]
-    samples = (f'<span style="background:{_colour(_level(w))};color:{ink};padding:1px 6px">{_percent(w)}</span>' for w, ink in SAMPLES)
+    style = "background:{};color:{};padding:1px 6px"
+    samples = (f'<span style="{style.format(_colour(_level(w)), ink)}">{percent(w)}</span>' for w, ink in SAMPLES)
+    seen = strongest(tokens[: query + 1], weights[query])
     lines = [
-        f"Layer {layer}, head {head}: <b>{html.escape(tokens[query])}</b> looks at {html.escape(strongest(tokens[: query + 1], weights[query]))}.",
+        f"Layer {layer}, head {head}: <b>{html.escape(tokens[query])}</b> looks at {html.escape(seen)}.",
         f"Weight: {' '.join(samples)}. Grey: not yet said.",
         html.escape(note),
     ]
@@ -105,14 +107,18 @@ def draw_still(tokens, weights, layer, head, query):
     sheet[:, :T, :, :T] = np.sqrt(weights).transpose(0, 2, 1, 3)
     axes = plots.panels(2, width=6.2, height=5.4)
     title = "All heads (blue: the root of the weight)"
-    ax = plots.heat_map(sheet.reshape(L * (T + 1), -1), title=title, xlabel="head", ylabel="layer", ax=axes[0], limits=(0, 1), numbers=False)
+    ax = plots.heat_map(
+        sheet.reshape(L * (T + 1), -1), title=title, xlabel="head", ylabel="layer", ax=axes[0], limits=(0, 1), numbers=False
+    )
     ax.set_xticks(np.arange(H) * (T + 1) + T / 2, range(H))
     ax.set_yticks(np.arange(L) * (T + 1) + T / 2, range(L))
     corners, up = np.array([0, 1, 1, 0, 0]), np.array([0, 0, 1, 1, 0])
     ax.plot(head * (T + 1) - 1 + corners * (T + 1), layer * (T + 1) - 1 + up * (T + 1), color=MARK)
     chosen = np.where(np.tri(T, dtype=bool), weights[layer, head], np.nan)
     title = f"Layer {layer}, head {head}: {tokens[query]} looks at {strongest(tokens[: query + 1], chosen[query], 2)}"
-    ax = plots.heat_map(chosen, tokens, tokens, title=title, xlabel="key", ylabel="query", ax=axes[1], limits=(0, 1), numbers=False)
+    ax = plots.heat_map(
+        chosen, tokens, tokens, title=title, xlabel="key", ylabel="query", ax=axes[1], limits=(0, 1), numbers=False
+    )
     ax.plot(corners * T - 0.5, query - 0.5 + up, color=MARK, clip_on=False)
     return axes
 
@@ -126,22 +132,14 @@ def _colour(level):
     return "#" + "".join(f"{round(c):02x}" for c in WHITE + level * (BLUE - WHITE))
 
 
-def _percent(weight):
-    return f"{100 * weight:.0f} %"
-
-
-def _text(x, y, text, anchor="end", more=""):
-    return f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}" fill="{INK}"{more}>{html.escape(text)}</text>'
-
-
 def _frame(x, y, width, height):
-    return f'<rect x="{x:.1f}" y="{y:.1f}" width="{width:.1f}" height="{height:.1f}" fill="none" stroke="{MARK}" stroke-width="2"/>'
+    box = f'x="{x:.1f}" y="{y:.1f}" width="{width:.1f}" height="{height:.1f}"'
+    return f'<rect {box} fill="none" stroke="{MARK}" stroke-width="2"/>'
 
 
-def _svg(parts, left, below, alt):
-    size = f'width="{left + SIDE + 10}" height="{SIDE + below + 30}"'
-    start = f'<svg xmlns="http://www.w3.org/2000/svg" {size} role="img" aria-label="{html.escape(alt)}" font-family="sans-serif" font-size="11">'
-    return f'{start}<g transform="translate({left} 30)">{"".join(parts)}</g></svg>'
+def _picture(parts, left, below, alt):
+    """The parts as an SVG with room for labels: `left` and `below` pixels of it, and 30 above."""
+    return svg([f'<g transform="translate({left} 30)">', *parts, "</g>"], left + SIDE + 10, SIDE + below + 30, alt, font_size=11)
 
 
 def _image(weights, x, y, side, title):
@@ -191,7 +189,8 @@ class HeadViewer(ipywidgets.VBox):
         for control in (self.layer, self.head, self.token):
             control.disabled = not len(ids)
         if not len(ids):
-            self.words.value, self.all_heads.value, self.one_head.value = paper("The text is empty: type at least one character."), "", ""
+            self.words.value = paper("The text is empty: type at least one character.")
+            self.all_heads.value = self.one_head.value = ""
             return
         if len(ids) > room:
             self.note = f"The text has {len(ids)} tokens and the model reads {room} at once: these are the last {room}."

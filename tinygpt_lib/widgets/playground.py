@@ -11,8 +11,12 @@ from tinygpt_lib.tokenizer import show_token
 DRAWN = 1000  # boxes of one text: with more of them, typing would lag behind
 LONGEST = 100_000  # characters
 
-# All within the boxes, since a notebook that isn't trusted yet loses its style sheets; grey and half transparent, for light and dark.
-BOX = "display:inline-block;margin:2px 1px;padding:0 4px;border:{};border-radius:4px;background-color:{}33;text-align:center;line-height:1.5"
+# All within the boxes, since a notebook that isn't trusted yet loses its style sheets; grey and half transparent, for light
+# and dark.
+BOX = (
+    "display:inline-block;margin:2px 1px;padding:0 4px;border:{};border-radius:4px;background-color:{}33;"
+    "text-align:center;line-height:1.5"
+)
 ID = "display:block;position:static;font-size:75%;line-height:1.3"
 LABEL = {"description_width": "5em"}
 
@@ -71,7 +75,9 @@ class TokenPlayground(widgets.VBox):
             raise ValueError(f"encodings must be a dict {{name: tiktoken.Encoding}} with at least one, got {encodings!r}")
         self.encodings = encodings
         # Buttons, since JupyterLab takes the keys away from a Dropdown.
-        self.chooser = widgets.ToggleButtons(options=list(encodings), description="encoding", layout={"display": "flex"}, style=LABEL)
+        self.chooser = widgets.ToggleButtons(
+            options=list(encodings), description="encoding", layout={"display": "flex"}, style=LABEL
+        )
         self.text = widgets.Textarea(value=text, description="text", rows=4, layout={"width": "95%"}, style=LABEL)
         self.shown = widgets.HTML()
         for control in (self.chooser, self.text):
