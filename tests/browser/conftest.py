@@ -95,7 +95,7 @@ class Lab:
         self.page.click(f".lm-MenuBar-itemLabel >> text=/^{name}$/")
         self.page.click(f".lm-Menu-itemLabel >> text=/^{item}$/")
 
-    def run_all(self, timeout=200):
+    def run_all(self, timeout=500):
         """Run all cells, and wait until each has its number."""
         self.menu("Edit", "Clear Outputs of All Cells")
         self.menu("Run", "Run All Cells")

@@ -39,10 +39,10 @@ class Panel:
         return self.root.inner_text()
 
     def wait(self, condition, seconds=60):
-        for _ in range(20 * seconds):
+        for _ in range(10 * seconds):
             if condition():
                 return
-            self.page.wait_for_timeout(50)
+            self.page.wait_for_timeout(100)
         assert condition(), self.said()
 
     def wait_for(self, text):

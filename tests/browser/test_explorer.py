@@ -1,6 +1,7 @@
 """The sampling explorer of notebook 10, worked with keyboard and mouse, and how soon it answers."""
 
 import re
+from functools import cache
 
 import numpy as np
 import pytest
@@ -24,7 +25,11 @@ WATCH = """panel => {
         if (seen.pressed !== null) seen.waits.push(seen.changed - seen.pressed);
         seen.pressed = null;
     }))).observe(picture, {childList: true, subtree: true});
-    const look = () => { seen.blank += picture.querySelectorAll('svg').length !== 2; requestAnimationFrame(look); };
+    const look = () => {
+        if (!picture.isConnected) return;
+        seen.blank += picture.querySelectorAll('svg').length !== 2;
+        requestAnimationFrame(look);
+    };
     look();
 }"""
 
@@ -75,6 +80,7 @@ def shakespeare():
     return load_pretrained("shakespeare")
 
 
+@cache
 def figures_of(shakespeare, prompt, settings):
     """The figures for the token after the prompt, computed from the model's logits by loops of the tests' own."""
     model, encoding = shakespeare
