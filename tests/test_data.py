@@ -8,7 +8,7 @@ import pooch
 import pytest
 import requests
 
-from tinygpt_lib import batches, encode, load_corpus, split
+from tinygpt_lib import batches, data, encode, load_corpus, split
 from tinygpt_lib.data import sha256
 from tinygpt_lib.tokenizer import END_OF_TEXT
 
@@ -70,6 +70,14 @@ def test_offline_says_what_works(monkeypatch, tmp_path, error):
     with pytest.raises(ConnectionError, match=r"TINYGPT_DATA_DIR.*load_corpus\(\"play\"\)") as caught:
         load_corpus("shakespeare")
     assert str(tmp_path) in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_a_fetch_writes_nothing_where_a_notebook_would_show_it(monkeypatch, tmp_path, capfd):
+    monkeypatch.setenv("TINYGPT_DATA_DIR", str(tmp_path))
+    monkeypatch.setattr(data, "SHAKESPEARE_URL", "http://127.0.0.1:9/refused")
+    with pytest.raises(ConnectionError):
+        load_corpus("shakespeare")
+    assert capfd.readouterr() == ("", "")
 
 
 def test_a_fetch_asks_for_the_known_file(monkeypatch, tmp_path):

@@ -40,11 +40,11 @@ def _fetch_shakespeare():
     import pooch
     import requests
 
-    folder = os.environ.get("TINYGPT_DATA_DIR") or pooch.os_cache("tinygpt")
-    path = Path(folder) / "tinyshakespeare.txt"
+    folder = Path(os.environ.get("TINYGPT_DATA_DIR") or pooch.os_cache("tinygpt"))
+    pooch.get_logger().setLevel("WARNING")  # its news would stand in red in a notebook
     try:
         # pooch checks the hash of a file that is there and fetches one that isn't.
-        return Path(pooch.retrieve(SHAKESPEARE_URL, f"sha256:{SHAKESPEARE_SHA256}", path.name, path.parent, progressbar=True))
+        return Path(pooch.retrieve(SHAKESPEARE_URL, f"sha256:{SHAKESPEARE_SHA256}", "tinyshakespeare.txt", folder))
     except (requests.exceptions.RequestException, OSError, ValueError) as error:
         raise ConnectionError(
             f"Tiny Shakespeare isn't in {folder} and could not be fetched ({type(error).__name__}): go online once, or set "
