@@ -72,12 +72,13 @@ def test_offline_says_what_works(monkeypatch, tmp_path, error):
     assert str(tmp_path) in str(caught.value) and "\n" not in str(caught.value)
 
 
-def test_a_fetch_writes_nothing_where_a_notebook_would_show_it(monkeypatch, tmp_path, capfd):
+def test_a_fetch_logs_nothing_which_a_notebook_would_show_in_red(monkeypatch, tmp_path, caplog):
     monkeypatch.setenv("TINYGPT_DATA_DIR", str(tmp_path))
     monkeypatch.setattr(data, "SHAKESPEARE_URL", "http://127.0.0.1:9/refused")
+    caplog.set_level("INFO")
     with pytest.raises(ConnectionError):
         load_corpus("shakespeare")
-    assert capfd.readouterr() == ("", "")
+    assert caplog.records == []
 
 
 def test_a_fetch_asks_for_the_known_file(monkeypatch, tmp_path):
