@@ -75,7 +75,9 @@ def test_offline_says_what_works(monkeypatch, tmp_path, error):
 def test_a_fetch_logs_nothing_which_a_notebook_would_show_in_red(monkeypatch, tmp_path, caplog):
     monkeypatch.setenv("TINYGPT_DATA_DIR", str(tmp_path))
     monkeypatch.setattr(data, "SHAKESPEARE_URL", "http://127.0.0.1:9/refused")
-    caplog.set_level("INFO")
+    logger = pooch.get_logger()
+    logger.setLevel("NOTSET")
+    monkeypatch.setattr(logger, "handlers", [caplog.handler])
     with pytest.raises(ConnectionError):
         load_corpus("shakespeare")
     assert caplog.records == []
