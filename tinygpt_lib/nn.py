@@ -3,7 +3,6 @@
 Shapes: B batch, T time, C channels (n_embd), H heads. Names are GPT-2's.
 """
 
-import copy
 import math
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -45,10 +44,8 @@ class Module:
                 yield from ((f"{name}.{i}", item) for i, item in enumerate(value) if isinstance(item, Module))
 
     def modules(self):
-        """This Module and all below it."""
-        yield self
-        for _, child in self.children():
-            yield from child.modules()
+        """A list of this Module and all below it."""
+        return [self, *(module for _, child in self.children() for module in child.modules())]
 
     def named_parameters(self):
         """(name, Tensor) of every parameter, the names joined by dots: "h.0.attn.c_attn.weight"."""
@@ -60,7 +57,7 @@ class Module:
 
     def parameters(self):
         """A list of every parameter."""
-        return [parameter for _, parameter in self.named_parameters()]
+        return [value for module in self.modules() for value in vars(module).values() if isinstance(value, Tensor)]
 
     def num_parameters(self):
         """How many numbers are learned."""
@@ -93,16 +90,9 @@ class Module:
 
     def replica(self, rng):
         """A Module with the same weights but gradients of its own, whose dropout draws from `rng`."""
-        twin = copy.copy(self)
+        twin = object.__new__(type(self))
         for name, value in vars(self).items():
-            if isinstance(value, Tensor):
-                setattr(twin, name, value.twin())
-            elif isinstance(value, Module):
-                setattr(twin, name, value.replica(rng))
-            elif isinstance(value, list):
-                setattr(twin, name, [item.replica(rng) if isinstance(item, Module) else item for item in value])
-            elif isinstance(value, np.random.Generator):
-                setattr(twin, name, rng)
+            vars(twin)[name] = _replica(value, rng)
         return twin
 
     def state_dict(self):
@@ -206,6 +196,16 @@ class Block(Module):
     def forward(self, x):
         x = x + self.attn(self.ln_1(x))
         return x + self.mlp(self.ln_2(x))
+
+
+def _replica(value, rng):
+    if isinstance(value, Tensor):
+        return value.twin()
+    if isinstance(value, Module):
+        return value.replica(rng)
+    if isinstance(value, list):
+        return [_replica(item, rng) for item in value]
+    return rng if isinstance(value, np.random.Generator) else value
 
 
 def _normal(shape, std, rng):

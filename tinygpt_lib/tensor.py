@@ -63,7 +63,7 @@ def topological_order(root):
         elif id(node) not in seen:
             seen.add(id(node))
             stack.append((node, True))
-            stack.extend((parent, False) for parent in node._parents if parent.requires_grad)
+            stack += [(parent, False) for parent in node._parents if parent.requires_grad]
     return order
 
 

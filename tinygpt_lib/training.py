@@ -168,8 +168,9 @@ def backward_on_all_cores(model, inputs, targets):
         loss.backward(len(x) / len(inputs))
         return loss.item() * len(x) / len(inputs), share.parameters()
 
-    results = _threads(os.getpid()).map(work, [None, *seeds], np.split(inputs, cuts), np.split(targets, cuts))
-    losses, parameters = zip(*results, strict=True)
+    (x, *xs), (y, *ys) = np.split(inputs, cuts), np.split(targets, cuts)
+    others = _threads(os.getpid()).map(work, seeds, xs, ys)  # they start now, and are waited for below
+    losses, parameters = zip(work(None, x, y), *others, strict=True)
     for parameter, *parts in zip(*parameters, strict=True):
         for part in parts if parameter.grad is not None else ():
             parameter.grad += part.grad
