@@ -93,7 +93,7 @@ def test_other_entries_under_meta_come_back(tmp_path):
 
 def test_weights_alone_are_no_checkpoint(tmp_path):
     np.savez(tmp_path / "a.npz", **lively().state_dict())
-    with pytest.raises(ValueError, match="without configuration and hash"):
+    with pytest.raises(ValueError, match="holds weights alone"):
         read_checkpoint(tmp_path / "a.npz")
 
 

@@ -119,7 +119,8 @@ def test_text_is_printed_as_it_is_made(monkeypatch, model_file):
 
 
 def test_a_prompt_in_any_script_comes_back(model_file):
-    done = run("generate", "Être ou 你好 😀", "--model", model_file, "--max-tokens", "3", "--seed", "1", env={"PYTHONUTF8": "1"})
+    options = ["--model", model_file, "--max-tokens", "3", "--seed", "1"]
+    done = run("generate", "Être ou 你好 😀", *options, env={"PYTHONUTF8": "1"})
     assert done.returncode == 0 and done.stdout.decode().startswith("Être ou 你好 😀") and done.stderr == b""
 
 

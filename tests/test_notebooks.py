@@ -220,7 +220,8 @@ def altered(tmp_path_factory):
     (folder / "solutions").mkdir()
     places = {path: altered_copy(path, folder / path.relative_to(ROOT / "notebooks")) for path in NOTEBOOKS + SOLUTIONS}
     options = ["-q", "-p", "no:cacheprovider", "--nbval", "--nbval-current-env", "--rootdir", ".", "-c", "/dev/null"]
-    done = subprocess.run([sys.executable, "-m", "pytest", *options, "."], cwd=folder, capture_output=True, text=True, timeout=600)
+    command = [sys.executable, "-m", "pytest", *options, "."]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=600)
     return places, done.stdout
 
 

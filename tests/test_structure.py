@@ -112,6 +112,12 @@ def test_the_core_can_be_read_in_an_afternoon():
     assert 500 < sum(counts.values()) <= 1800
 
 
+def test_no_line_is_wider_than_a_screen():
+    sources = [*FILES, *(ROOT / "tests").rglob("*.py")]
+    lines = [(path.name, line) for path in sources for line in path.read_text(encoding="utf-8").splitlines()]
+    assert len(sources) > 60 and not [(name, line) for name, line in lines if len(line) > 130]
+
+
 # ---- what importing it loads
 
 

@@ -267,9 +267,8 @@ def texts(svg):
 def test_each_bar_is_as_long_as_its_probability_and_says_it(start):
     t = start.trace(CUTTING)
     svg, most = draw_bars(t, called), 0.05
-    said = dict(
-        zip((texts(svg)[i - 1] for i, text in enumerate(texts(svg)) if "→" in text), (text for text in texts(svg) if "→" in text))
-    )
+    words = texts(svg)
+    said = {words[i - 1]: word for i, word in enumerate(words) if "→" in word}
     widths = [float(rect.get("width")) for rect in ET.fromstring(svg).iter(f"{SVG}rect")][3:]
     while most < max(t.raw.max(), t.final.max()):
         most = {0.05: 0.1, 0.1: 0.2, 0.2: 0.5, 0.5: 1}[most]

@@ -79,7 +79,7 @@ def _train(options):
     if options.resume:
         given = [name for name in ("corpus", "out", *_SETTINGS) if getattr(options, name) is not None]
         if given:
-            raise ValueError(f"--resume takes everything from the file: leave out {', '.join('--' + n.replace('_', '-') for n in given)}")
+            raise ValueError(f"--resume takes everything from the file: leave out {', '.join(map(_flag, given))}")
         state, info = load_training(options.resume)
         text, out = _corpus_of(info, options.resume), Path(options.resume)
         encoding = encoding_of(state.model)
@@ -89,7 +89,8 @@ def _train(options):
         text = load_corpus(name)
         out = Path(options.out or f"gpt_{Path(name).stem}.npz")
         if out.exists() and not options.force:
-            raise ValueError(f"{out} exists: go on with it (--resume {_quoted(str(out))}), replace it (--force) or name another --out")
+            go_on = f"go on with it (--resume {_quoted(str(out))})"
+            raise ValueError(f"{out} exists: {go_on}, replace it (--force) or name another --out")
         if not out.parent.is_dir():
             raise FileNotFoundError(f"there is no folder {out.parent} for --out: make it first")
         config, settings = _recipe(options)
@@ -100,27 +101,28 @@ def _train(options):
         state = TrainState(GPT(config, seed=settings.seed), settings)
         state.model.encoding = encoding
     ids, val_ids = encode(encoding, train_text), encode(encoding, val_text)
-    sizes = state.model.config
     print(
-        f"Training {state.model.num_parameters():,} parameters ({sizes.n_layer} layers, {sizes.n_head} heads, {sizes.n_embd} channels, "
-        f"context {sizes.block_size}) on {len(ids):,} tokens; saving to {out}. Ctrl-C stops and saves.",
+        f"Training {state.model.num_parameters():,} parameters ({_sizes(state.model.config)}) on {len(ids):,} tokens; "
+        f"saving to {out}. Ctrl-C stops and saves.",
         flush=True,
     )
     finished = _run(state, ids, val_ids, out, info)
     if not finished:
-        print(f"Stopped after step {state.step} and saved. Go on with:\n  python -m tinygpt_lib train --resume {_quoted(str(out))}")
+        print(f"Stopped after step {state.step} and saved. Go on with:")
+        print(f"  python -m tinygpt_lib train --resume {_quoted(str(out))}")
         return
     info |= {"seed": state.settings.seed, "steps": state.step, "seconds": round(state.seconds, 1)}
     info |= {"batch_size": state.settings.batch_size, "learning_rate": state.settings.learning_rate}
     model = state.result()
     save_checkpoint(out, model, history=state.history, info=info)
     print(f"\n{_validation_line(state.history[-1]['val_loss'], val_ids, val_text)}\n\nA sample:\n")
-    print(generate_text(model, _first_line(val_text), max_tokens=150, seed=state.settings.seed))
-    print(f"\nMore of it:\n  python -m tinygpt_lib generate {_quoted(_first_line(val_text).strip())} --model {_quoted(str(out))}")
+    first = _first_line(val_text)
+    print(generate_text(model, first, max_tokens=150, seed=state.settings.seed))
+    print(f"\nMore of it:\n  python -m tinygpt_lib generate {_quoted(first.strip())} --model {_quoted(str(out))}")
 
 
 def _run(state, ids, val_ids, out, info):
-    """Train with a progress bar, saving at each evaluation; False if Ctrl-C, which `train` lets in between steps, stopped it."""
+    """Train with a progress bar, saving at each evaluation; False if Ctrl-C stopped it, which `train` lets in between steps."""
     from tqdm import tqdm
 
     val_loss = state.history[-1]["val_loss"] if state.history else None
@@ -151,8 +153,12 @@ def _recipe(options):
 def _command(options, out):
     changed = [(name, getattr(options, name)) for name in _SETTINGS]
     words = ["python", "-m", "tinygpt_lib", "train", "--corpus", options.corpus, "--out", str(out)]
-    words += [word for name, value in changed if value is not None for word in (f"--{name.replace('_', '-')}", str(value))]
+    words += [word for name, value in changed if value is not None for word in (_flag(name), str(value))]
     return _quoted(*words)
+
+
+def _flag(name):
+    return f"--{name.replace('_', '-')}"
 
 
 def _quoted(*words):
@@ -177,13 +183,14 @@ def _info(options):
     rows = [
         ("file", f"{path} ({path.stat().st_size / 1e6:.1f} MB)"),
         ("parameters", f"{model.num_parameters():,}"),
-        ("sizes", f"{config.n_layer} layers, {config.n_head} heads, {config.n_embd} channels, context {config.block_size}"),
+        ("sizes", _sizes(config)),
         ("vocabulary", f"{config.vocab_size:,} tokens"),
         ("dropout", f"{config.dropout}"),
         *((name.replace("_", " "), f"{value}") for name, value in checkpoint.info.items()),
     ]
     for record in checkpoint.history[-1:]:
-        losses = [f"{name} {record[key]:.3f}" for name, key in (("training", "train_loss"), ("validation", "val_loss")) if record.get(key)]
+        kinds = {"training": record.get("train_loss"), "validation": record.get("val_loss")}
+        losses = [f"{name} {loss:.3f}" for name, loss in kinds.items() if loss]
         rows.append(("last losses", f"{', '.join(losses)} (nats per token)"))
     width = max(len(name) for name, _ in rows)
     for name, value in rows:
@@ -192,6 +199,10 @@ def _info(options):
         _, val_text = split(_corpus_of(checkpoint.info, options.model))
         val_ids = encode(encoding_of(model, checkpoint.encoding), val_text)
         print(_validation_line(estimate_loss(model, val_ids), val_ids, val_text))
+
+
+def _sizes(config):
+    return f"{config.n_layer} layers, {config.n_head} heads, {config.n_embd} channels, context {config.block_size}"
 
 
 def _corpus_of(info, path):
@@ -205,32 +216,47 @@ def _corpus_of(info, path):
 
 
 def _validation_line(loss, ids, text):
-    per_character = loss * len(ids) / len(text)
-    return f"Validation loss: {loss:.4f} nats per token, {per_character:.4f} nats per character ({len(ids):,} tokens, {len(text):,} characters)"
+    losses = f"{loss:.4f} nats per token, {loss * len(ids) / len(text):.4f} nats per character"
+    return f"Validation loss: {losses} ({len(ids):,} tokens, {len(text):,} characters)"
 
 
 # ---- options
 
 
 def _parser():
-    parser = argparse.ArgumentParser(prog="python -m tinygpt_lib", description="A GPT in NumPy: let it write, train one, or see what a checkpoint holds.")
+    parser = argparse.ArgumentParser(
+        prog="python -m tinygpt_lib", description="A GPT in NumPy: let it write, train one, or see what a checkpoint holds."
+    )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     shipped = " or ".join(archive.SHIPPED)
 
-    generate = commands.add_parser("generate", help="continue a text", description="Continue a text, printed as it is made, up to the model's end of text.")
+    generate = commands.add_parser(
+        "generate",
+        help="continue a text",
+        description="Continue a text, printed as it is made, up to the model's end of text.",
+    )
     generate.set_defaults(command=_generate)
     generate.add_argument("prompt", help='how the text begins, such as "To be or not to be"')
-    generate.add_argument("--model", default=archive.SHIPPED[0], help=f"{shipped}, a checkpoint's file or a GPT-2 folder (default: %(default)s)")
-    generate.add_argument("--max-tokens", type=int, default=100, metavar="N", help="at most so many new tokens (default: %(default)s)")
-    generate.add_argument("--seed", type=int, metavar="N", help="the same seed gives the same text (default: another text each time)")
-    generate.add_argument("--temperature", type=float, default=0.8, metavar="T", help="below 1 safer, above 1 wilder, 0 always the likeliest (default: %(default)s)")
-    generate.add_argument("--top-k", type=int, default=50, metavar="K", help="only the K likeliest tokens, 0 for all (default: %(default)s)")
-    generate.add_argument("--top-p", type=float, default=0.9, metavar="P", help="only the likeliest tokens that reach probability P together, 1 for all (default: %(default)s)")
-    generate.add_argument("--min-p", type=float, default=0.0, metavar="P", help="only tokens at least P times as likely as the likeliest (default: off)")
-    generate.add_argument("--typical-p", type=float, default=1.0, metavar="P", help="only the most typical tokens that reach probability P together (default: off)")
-    generate.add_argument("--repetition-penalty", type=float, default=1.0, metavar="R", help="above 1 makes tokens that were there before less likely (default: off)")
+    generate.add_argument(
+        "--model", default=archive.SHIPPED[0], help=f"{shipped}, a checkpoint's file or a GPT-2 folder (default: %(default)s)"
+    )
+    for name, type_, default, text in (
+        ("max_tokens", int, 100, "at most so many new tokens (default: %(default)s)"),
+        ("seed", int, None, "the same seed gives the same text (default: another text each time)"),
+        ("temperature", float, 0.8, "below 1 safer, above 1 wilder, 0 always the likeliest (default: %(default)s)"),
+        ("top_k", int, 50, "only the N likeliest tokens, 0 for all (default: %(default)s)"),
+        ("top_p", float, 0.9, "only the likeliest tokens that reach probability N together, 1 for all (default: %(default)s)"),
+        ("min_p", float, 0.0, "only tokens at least N times as likely as the likeliest (default: off)"),
+        ("typical_p", float, 1.0, "only the most typical tokens that reach probability N together (default: off)"),
+        ("repetition_penalty", float, 1.0, "above 1 makes tokens that were there before less likely (default: off)"),
+    ):
+        generate.add_argument(_flag(name), type=type_, default=default, metavar="N", help=text)
 
-    training = commands.add_parser("train", help="train a model from text", description="Train a tokenizer and a model; it saves as it goes, and Ctrl-C loses nothing.")
+    training = commands.add_parser(
+        "train",
+        help="train a model from text",
+        description="Train a tokenizer and a model; it saves as it goes, and Ctrl-C loses nothing.",
+    )
     training.set_defaults(command=_train)
     training.add_argument("--corpus", help="play (bundled), shakespeare (fetched once) or a UTF-8 text file (default: play)")
     training.add_argument("--out", metavar="FILE", help="where to save (default: gpt_CORPUS.npz here)")
@@ -253,12 +279,17 @@ def _parser():
         ("eval_every", int, "steps between evaluations and saves"),
         ("seed", int, "of the weights, the batches and the dropout"),
     ):
-        defaults = ", ".join(f"{corpus} {getattr(config, name, None) or getattr(settings, name, None) or 0}" for corpus, (config, settings) in RECIPES.items())
-        training.add_argument(f"--{name.replace('_', '-')}", type=type_, metavar="N", help=f"{text} (default: {defaults})")
+        recipes = {corpus: vars(config) | vars(settings) for corpus, (config, settings) in RECIPES.items()}
+        defaults = ", ".join(f"{corpus} {recipe[name]}" for corpus, recipe in recipes.items())
+        training.add_argument(_flag(name), type=type_, metavar="N", help=f"{text} (default: {defaults})")
 
-    info = commands.add_parser("info", help="what a checkpoint is", description="Print what a checkpoint holds and how it was trained.")
+    info = commands.add_parser(
+        "info", help="what a checkpoint is", description="Print what a checkpoint holds and how it was trained."
+    )
     info.set_defaults(command=_info)
-    info.add_argument("model", nargs="?", default=archive.SHIPPED[0], help=f"{shipped}, or a checkpoint's file (default: %(default)s)")
+    info.add_argument(
+        "model", nargs="?", default=archive.SHIPPED[0], help=f"{shipped}, or a checkpoint's file (default: %(default)s)"
+    )
     info.add_argument("--evaluate", action="store_true", help="compute its loss on the validation part of its corpus")
     return parser
 

@@ -64,7 +64,7 @@ def write(path, entries):
         except PermissionError as error:  # on Windows, where an open file can't be replaced
             kept = path.with_name(f"{path.stem}.kept{path.suffix}")
             os.replace(temporary, kept)
-            raise PermissionError(f"{path} is open elsewhere (another np.load?): close it; what was to be saved is in {kept}") from error
+            raise PermissionError(f"{path} is open elsewhere (another np.load?): close it; the new one is in {kept}") from error
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise

@@ -48,7 +48,7 @@ def read_checkpoint(source):
     path = checkpoint_path(source)
     entries = archive.read(path)
     if archive.CONFIG not in entries or archive.HASH not in entries:
-        raise ValueError(f"{path} holds weights without configuration and hash: build GPT(GPTConfig(...)) and call load_state_dict instead")
+        raise ValueError(f"{path} holds weights alone: build GPT(GPTConfig(...)) and call load_state_dict instead")
     config = archive.unpack(entries[archive.CONFIG])
     known = {archive.CONFIG, archive.ENCODING, archive.HISTORY, archive.INFO, archive.HASH}
     return Checkpoint(
@@ -67,7 +67,7 @@ def checkpoint_path(source):
         return archive.asset(source)
     path = Path(source)
     if not path.is_file():
-        raise FileNotFoundError(f"there is no model {str(source)!r}: use {', '.join(map(repr, archive.SHIPPED))} or the path of a checkpoint")
+        raise FileNotFoundError(f"there is no model {str(source)!r}: use {' or '.join(map(repr, archive.SHIPPED))} or a path")
     return path
 
 
@@ -107,7 +107,7 @@ def save_gpt2(model, path):
     config = model.config
     end = config.vocab_size - 1  # of our encodings and of GPT-2's, end-of-text is the last token
     settings = {theirs: getattr(config, ours) for ours, theirs in _SIZES.items()} | _FIXED
-    settings |= {"n_inner": None, "bos_token_id": end, "eos_token_id": end, "model_type": "gpt2", "architectures": ["GPT2LMHeadModel"]}
+    settings |= dict(n_inner=None, bos_token_id=end, eos_token_id=end, model_type="gpt2", architectures=["GPT2LMHeadModel"])
     settings |= {name: config.dropout for name in ("embd_pdrop", "attn_pdrop", "resid_pdrop")}
     tensors = {
         f"transformer.{name}": np.ascontiguousarray(array.T if name.endswith(_TRANSPOSED) else array)

@@ -25,7 +25,7 @@ def load_corpus(name="play"):
     else:
         path = Path(name)
         if not path.is_file():
-            raise FileNotFoundError(f"there is no corpus or file {str(name)!r}: use 'play', 'shakespeare' or the path of a text file")
+            raise FileNotFoundError(f"there is no corpus or file {str(name)!r}: use 'play', 'shakespeare' or a text file's path")
     try:
         text = path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:

@@ -59,7 +59,7 @@ def cross_entropy(logits, targets):
     V = logits.shape[-1]
     ids = validate.token_ids("targets", as_tensor(targets).data, V)
     if ids.shape != logits.shape[:-1] or not ids.size:
-        raise ValueError(f"targets must have the logits' shape without its last axis, {logits.shape[:-1]}, and not be empty, got {ids.shape}")
+        raise ValueError(f"targets must be of shape {logits.shape[:-1]}, as the logits without V, and not empty, got {ids.shape}")
     z, ids = logits.data.reshape(-1, V), ids.reshape(-1)
     p, losses, rows = np.empty_like(z), np.empty(len(z), dtype=np.float64), np.arange(len(z))
 
@@ -295,7 +295,7 @@ def exp_scores(q, k, future=None, out=None):
 @lru_cache(maxsize=16)
 def future_mask(queries, keys, dtype):
     """(queries, keys) of 0, and -inf for the keys after each query, of which the last stands at the last key."""
-    return _constant(np.triu(np.full((queries, keys), -np.inf, dtype=dtype), k=keys - queries + 1))
+    return _read_only(np.triu(np.full((queries, keys), -np.inf, dtype=dtype), k=keys - queries + 1))
 
 
 def _attend(q, k, v, out, p, rng):
@@ -354,10 +354,10 @@ def _add_product(a, b, out, first):
 @lru_cache(maxsize=1024)
 def _column(value, n, dtype):
     """(n, 1) of one value, to multiply with: for a single row, making it anew would cost as much as the product."""
-    return _constant(np.full((n, 1), value, dtype=dtype))
+    return _read_only(np.full((n, 1), value, dtype=dtype))
 
 
-def _constant(array):
+def _read_only(array):
     """The array itself, which nobody can write to from now on."""
     array.flags.writeable = False
     return array

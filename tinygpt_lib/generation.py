@@ -139,7 +139,8 @@ def generate_text(model, prompt, max_tokens=100, temperature=0.8, top_k=50, top_
     encoding = encoding_of(model, options.pop("encoding", None))
     validate.whole_number("max_tokens", max_tokens)
     options, settings = split_settings(options, dict(temperature=temperature, top_k=top_k, top_p=top_p))
-    steps = stream(model, encode_prompt(encoding, prompt), settings, max_new_tokens=max_tokens, encoding=encoding, stop_at_eot=stop_at_eot, **options)
+    ids = encode_prompt(encoding, prompt)
+    steps = stream(model, ids, settings, max_new_tokens=max_tokens, encoding=encoding, stop_at_eot=stop_at_eot, **options)
     return prompt + "".join(step.text for step in steps)
 
 
@@ -151,7 +152,7 @@ def encoding_of(model, encoding=None):
 
         encoding = get_encoding("gpt2")
     if encoding is None:
-        raise ValueError(f"the model has no encoding and isn't of GPT-2's size: pass encoding=, of {model.config.vocab_size} tokens")
+        raise ValueError(f"the model has no encoding of its own: pass encoding=, of {model.config.vocab_size} tokens")
     _check_vocabulary(model, encoding)
     return encoding
 
@@ -188,7 +189,7 @@ def _prompt_ids(idx, vocab_size):
         raise TypeError("the model reads ids, not text: pass encode(encoding, text), or call generate_text")
     ids = validate.token_ids("ids", Tensor(idx).data, vocab_size)
     if ids.ndim not in (1, 2) or not ids.size:
-        raise ValueError(f"ids must have shape (time,) or (batch, time) and not be empty, got {ids.shape}: start from at least one token")
+        raise ValueError(f"ids must be (time,) or (batch, time), got {ids.shape}: start from at least one token")
     return ids
 
 
@@ -196,4 +197,4 @@ def _check_vocabulary(model, encoding):
     if not hasattr(encoding, "n_vocab"):
         raise TypeError(f"encoding must be a tiktoken.Encoding, got {encoding!r}: get_encoding(name) gives one")
     if encoding.n_vocab != model.config.vocab_size:
-        raise ValueError(f"the encoding {encoding.name!r} has {encoding.n_vocab} tokens and the model {model.config.vocab_size}: they must be a pair")
+        raise ValueError(f"{encoding.name!r} has {encoding.n_vocab} tokens, the model {model.config.vocab_size}: they must agree")

@@ -97,14 +97,12 @@ def _folded(model):
         return np.subtract(weight, weight.mean(axis=0), out=place(weight)).T, bias - bias.mean()
 
     tokens, positions = (table.weight.data - table.weight.data.mean(axis=1, keepdims=True) for table in (model.wte, model.wpe))
-    layers = [
-        (after(block.ln_1, block.attn.c_attn), centred(block.attn.c_proj), after(block.ln_2, block.mlp.c_fc), centred(block.mlp.c_proj))
-        for block in model.h
-    ]
-    C, D = model.config.n_embd, model.config.n_embd // model.config.n_head
-    for (weight, bias), *_ in layers:  # the queries, which attention wants divided
-        weight[:, :C] /= math.sqrt(D)
-        bias[:C] /= math.sqrt(D)
+    C, layers = model.config.n_embd, []
+    for block in model.h:
+        weight, bias = after(block.ln_1, block.attn.c_attn)
+        weight[:, :C] /= math.sqrt(C / model.config.n_head)  # the queries, which attention wants divided
+        bias[:C] /= math.sqrt(C / model.config.n_head)
+        layers.append(((weight, bias), centred(block.attn.c_proj), after(block.ln_2, block.mlp.c_fc), centred(block.mlp.c_proj)))
     return tokens, positions, layers, after(model.ln_f, model.wte)
 
 
@@ -151,10 +149,10 @@ class GPT(Module):
     def _check_ids(self, idx, cache):
         idx = idx.data if isinstance(idx, Tensor) else Tensor(idx).data
         if idx.ndim != 2 or 0 in idx.shape:
-            raise ValueError(f"the model reads ids of shape (batch, time), neither of them 0, got {idx.shape}: [ids] makes a batch of one")
+            raise ValueError(f"ids must be (batch, time), neither of them 0, got {idx.shape}: [ids] makes a batch of one")
         room = self.config.block_size - (cache.length if cache else 0)
         if idx.shape[1] > room:
-            raise ValueError(f"there is room for {room} tokens (block_size {self.config.block_size}), got {idx.shape[1]}: keep the last {room}")
+            raise ValueError(f"there is room for {room} of {self.config.block_size} tokens, got {idx.shape[1]}: keep the last")
         if cache is not None and cache.keys.shape[1] != len(idx):
             raise ValueError(f"the cache is for a batch of {cache.keys.shape[1]}, got {len(idx)} rows")
         return idx

@@ -39,7 +39,7 @@ def gradcheck(f, *inputs, eps=1e-6, tolerance=1e-6):
         got = np.zeros_like(expected) if tensor.grad is None else tensor.grad
         name = getattr(f, "__name__", "f")
         if got.shape != expected.shape:
-            raise AssertionError(f"{name}: the gradient of input {i} has shape {got.shape} and should have the input's, {expected.shape}")
+            raise AssertionError(f"{name}: the gradient of input {i} has shape {got.shape}, not the input's, {expected.shape}")
         # relative to the largest number, or where all are tiny to what differences of y can still resolve
         scale = max(np.abs(expected).max(initial=0), 1e-4 * np.abs(y.data).max(initial=0), np.finfo(np.float64).tiny)
         error = np.abs(got - expected) / scale

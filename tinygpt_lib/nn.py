@@ -91,8 +91,7 @@ class Module:
     def replica(self, rng):
         """A Module with the same weights but gradients of its own, whose dropout draws from `rng`."""
         twin = object.__new__(type(self))
-        for name, value in vars(self).items():
-            vars(twin)[name] = _replica(value, rng)
+        vars(twin).update((name, _replica(value, rng)) for name, value in vars(self).items())
         return twin
 
     def state_dict(self):

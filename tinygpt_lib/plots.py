@@ -16,7 +16,8 @@ from matplotlib.patches import FancyBboxPatch
 BLUE, ORANGE, GREEN, RED, SKY, PURPLE = "#0072b2", "#e69f00", "#009e73", "#d55e00", "#56b4e9", "#cc79a7"
 GREY, PALE = "#7a7a7a", "#e6e6e6"
 COLOURS = (BLUE, ORANGE, GREEN, RED, SKY, PURPLE)
-CUT_BY = {"top_k": (ORANGE, "////"), "top_p": (GREEN, "\\\\\\\\"), "min_p": (PURPLE, "||||"), "typical_p": (RED, "xxxx")}  # colour and hatching
+# Colour and hatching of what a filter cuts.
+CUT_BY = {"top_k": (ORANGE, "////"), "top_p": (GREEN, "\\\\\\\\"), "min_p": (PURPLE, "||||"), "typical_p": (RED, "xxxx")}
 MARKERS = ("o", "s", "^", "D", "v", "P")  # so that no line is told by its colour alone
 STYLE = {
     "font.size": 10,
@@ -106,7 +107,8 @@ def heat_map(values, rows=(), columns=(), *, title, xlabel, ylabel, ax=None, num
     low, high = limits or (min(0.0, finite.min()), finite.max())
     if low < 0:
         low, high = -max(-low, high), max(-low, high)
-    image = ax.imshow(np.where(np.isfinite(values), values, np.nan), cmap="RdBu" if low < 0 else "Blues", vmin=low, vmax=high, aspect="auto")
+    shown = np.where(np.isfinite(values), values, np.nan)
+    image = ax.imshow(shown, cmap="RdBu" if low < 0 else "Blues", vmin=low, vmax=high, aspect="auto")
     if len(columns):
         _name_ticks(ax, columns)
     if len(rows):
@@ -125,7 +127,10 @@ def heat_map(values, rows=(), columns=(), *, title, xlabel, ylabel, ax=None, num
 
 @styled
 def lines(x, curves, *, title, xlabel, ylabel, ax=None, markers=True, log=""):
-    """Curves {name: y values} over x, or over x values of their own, {name: (x, y)}. log: axes with a logarithmic scale, "x", "y", "xy"."""
+    """Curves {name: y values} over x, or over x values of their own, {name: (x, y)}.
+
+    log: the axes with a logarithmic scale, "x", "y" or "xy".
+    """
     ax = _prepared(ax, 5.6, 3.4, title, xlabel, ylabel)
     for (name, y), colour, marker in zip(curves.items(), COLOURS, MARKERS):
         xs, ys = y if isinstance(y, tuple) else (x, y)
@@ -150,7 +155,10 @@ def bars(values, names, *, title, xlabel, ylabel, ax=None, colour=BLUE, limit=No
 
 @styled
 def points(groups, *, title, xlabel, ylabel, ax=None):
-    """Up to six groups {name: (labels, places (N, 2))} in the plane, one scale for both axes, each label where it covers least."""
+    """Up to six groups {name: (labels, places (N, 2))} in the plane, each label where it covers least.
+
+    Both axes have the same scale.
+    """
     ax = _prepared(ax, 8.4, 5.6, title, xlabel, ylabel)
     for (name, (_, places)), colour, marker in zip(groups.items(), COLOURS, MARKERS):
         ax.scatter(*np.transpose(places), color=colour, marker=marker, s=28, label=name)
@@ -168,7 +176,8 @@ def points(groups, *, title, xlabel, ylabel, ax=None):
 
 def _write_beside(ax, label, place, taken):
     """Write a label on the side of its place where it covers least of the boxes taken; return its own box, in pixels."""
-    note = ax.annotate(label, place, xytext=(0, 0), textcoords="offset pixels", fontsize=8.5, ha="center", va="center", in_layout=False)
+    centred = {"textcoords": "offset pixels", "ha": "center", "va": "center"}
+    note = ax.annotate(label, place, xytext=(0, 0), fontsize=8.5, in_layout=False, **centred)
     box = note.get_window_extent().extents
     reach = (box[2:] - box[:2]) / 2 + (8, 4)
     sides = reach * [(1, 0), (-1, 0), (0, 1), (0, -1), (1, 0.8), (-1, 0.8), (1, -0.8), (-1, -0.8)]
@@ -190,13 +199,15 @@ def loss_curves(history, steps=(), *, title, levels=None, total=None, ax=None):
     ax = _prepared(ax, 7.2, 3.8, title, "step", "loss (nats per token)")
     if len(steps):
         ax.plot(*zip(*steps), color=SKY, linewidth=0.8, alpha=0.7, label="training, each step")
-    for key, name, colour, marker in (("train_loss", "training, mean of the steps between", BLUE, "o"), ("val_loss", "validation", RED, "s")):
+    kinds = (("train_loss", "training, mean of the steps between", BLUE, "o"), ("val_loss", "validation", RED, "s"))
+    for key, name, colour, marker in kinds:
         known = [(record["step"], record[key]) for record in history if record.get(key) is not None]
         if known:
             ax.plot(*zip(*known), color=colour, marker=marker, markersize=4, label=name)
     for name, level in (levels or {}).items():
         ax.axhline(level, color=GREY, linestyle=":", linewidth=1.2, zorder=0)
-        ax.annotate(name, (1, level), xytext=(4, 0), xycoords=ax.get_yaxis_transform(), textcoords="offset points", va="center", color=GREY)
+        at_the_right = {"xycoords": ax.get_yaxis_transform(), "textcoords": "offset points", "va": "center"}
+        ax.annotate(name, (1, level), xytext=(4, 0), color=GREY, **at_the_right)
     ax.set_xlim(0, total)
     if len(steps) or history:
         ax.legend(frameon=True, edgecolor="none", framealpha=0.9)
@@ -249,7 +260,8 @@ def stages(trace, name, *, title, count=12):
     for ax, (heading, probs, kept) in zip(axes, columns):
         left, cut = ([probs[ids][mask[ids]].sum() for ids in groups] for mask in (kept, ~kept))
         ax.barh(range(len(groups)), left, color=BLUE, height=0.7)
-        ax.barh(range(len(groups)), cut, left=left, color=PALE, edgecolor=GREY, hatch="////", linewidth=0.5, height=0.7, label="cut")
+        hatched = {"color": PALE, "edgecolor": GREY, "hatch": "////", "linewidth": 0.5}
+        ax.barh(range(len(groups)), cut, left=left, height=0.7, label="cut", **hatched)
         _prepared(ax, 0, 0, heading, "probability", "token" if ax is axes[0] else "")
         if any(cut):
             ax.legend(loc="lower right")
@@ -271,9 +283,12 @@ def graph(nodes, arrows, *, title, ax=None):
     x = {name: (width + 0.85) * column[name] for name in nodes}
     y = {name: 1.15 * row[name] for name in nodes}
     span = [(min(place.values()) - size, max(place.values()) + size) for place, size in ((x, 0.6 * width), (y, 0.7 * height))]
-    ax = _prepared(ax, *(high - low for low, high in span), title, "values: forwards →     gradients: backwards ←     on an arrow: its slope", "")
+    directions = "values: forwards →     gradients: backwards ←     on an arrow: its slope"
+    ax = _prepared(ax, *(high - low for low, high in span), title, directions, "")
     for name, (value, gradient) in nodes.items():
-        ax.add_patch(FancyBboxPatch((x[name] - width / 2, y[name] - height / 2), width, height, boxstyle="round,pad=0,rounding_size=0.1", fc="white", ec=GREY))
+        corner = (x[name] - width / 2, y[name] - height / 2)
+        round_box = {"boxstyle": "round,pad=0,rounding_size=0.1", "fc": "white", "ec": GREY}
+        ax.add_patch(FancyBboxPatch(corner, width, height, **round_box))
         texts = (name, f"value {_number(value)}", f"gradient {'?' if gradient is None else _number(gradient)}")
         for text, up, colour in zip(texts, (0.24, 0, -0.24), ("black", BLUE, RED)):
             ax.text(x[name], y[name] + up, text, ha="center", va="center", fontsize=9.5, color=colour)
@@ -281,7 +296,8 @@ def graph(nodes, arrows, *, title, ax=None):
         tail, head = (x[start] + width / 2, y[start]), (x[end] - width / 2, y[end])
         ax.annotate("", head, tail, arrowprops={"arrowstyle": "-|>", "color": GREY, "shrinkA": 0, "shrinkB": 0})
         middle = [(a + b) / 2 for a, b in zip(tail, head)]
-        ax.text(*middle, f"× {_number(slope)}", ha="center", va="center", fontsize=9, bbox={"fc": "white", "ec": "none", "pad": 1.5})
+        on_white = {"fc": "white", "ec": "none", "pad": 1.5}
+        ax.text(*middle, f"× {_number(slope)}", ha="center", va="center", fontsize=9, bbox=on_white)
     ax.set(xlim=span[0], ylim=span[1], xticks=[], yticks=[], aspect="equal")
     ax.spines[:].set_visible(False)
     return ax
@@ -292,7 +308,10 @@ def _number(value):
 
 
 def _places(nodes, arrows):
-    """Column and row of each node: columns by the longest way to the end; one that is alone in its column is level with what it goes to."""
+    """Column and row of each node: the column by the longest way to the end.
+
+    A node that is alone in its column is level with what it goes to.
+    """
     column, row = {}, {}
 
     def place(name):
@@ -341,7 +360,10 @@ def word_map(words, values, rows=(), columns=(), *, title, xlabel, ylabel, ax=No
 
 @styled
 def wiring(steps, *, title, ax=None):
-    """A stream that flows down from x to y: a name in `steps` is a box on it, a tuple of names a branch whose result is added to it."""
+    """A stream that flows down from x to y.
+
+    A name in `steps` is a box on it, a tuple of names a branch whose result is added to it.
+    """
     ax = panels(1, 2.4, 4.2)[0] if ax is None else ax
     centred = {"ha": "center", "va": "center", "fontsize": 9}
     y = 0.0
@@ -366,20 +388,23 @@ def wiring(steps, *, title, ax=None):
 
 @styled
 def choices(trace, name, *, title, count=16, ax=None):
-    """A `sampling.trace` of logits (V,) in one glance: its `count` likeliest tokens, the model's probability outlined, the final one filled.
+    """A `sampling.trace` of logits (V,) in one glance: its `count` likeliest tokens.
 
+    The model's probability is outlined, the final one filled.
     Hatched is a token that was cut, each filter has a hatching of its own; name(id) is what a token is called.
     """
     shown = trace.order[:count]
     ax = _prepared(ax, 4.6, 1.2 + 0.24 * len(shown), title, "probability", "token")
-    ax.barh(range(len(shown)), trace.raw[shown], color="none", edgecolor="black", linewidth=0.8, height=0.8, label="the model says", zorder=3)
+    outline = {"color": "none", "edgecolor": "black", "linewidth": 0.8, "zorder": 3}
+    ax.barh(range(len(shown)), trace.raw[shown], height=0.8, label="the model says", **outline)
     ax.barh(range(len(shown)), trace.final[shown], color=SKY, height=0.8, label="drawn from")
     before = np.ones(trace.raw.shape, dtype=bool)
     for key, kept in trace.kept.items():
         colour, hatch = CUT_BY[key]
         cut = before & ~kept
         label = f"{np.count_nonzero(cut)} cut by {key.replace('_', '-')}"
-        ax.barh(range(len(shown)), np.where(cut, trace.raw, 0)[shown], color="white", edgecolor=colour, hatch=hatch, linewidth=0, height=0.8, label=label)
+        hatched = {"color": "white", "edgecolor": colour, "hatch": hatch, "linewidth": 0}
+        ax.barh(range(len(shown)), np.where(cut, trace.raw, 0)[shown], height=0.8, label=label, **hatched)
         before = kept
     ax.set_yticks(range(len(shown)), map(name, shown.tolist()))
     ax.set_ylim(len(shown) - 0.5, -0.5)
@@ -389,7 +414,10 @@ def choices(trace, name, *, title, count=16, ax=None):
 
 @styled
 def coverage(trace, *, title, ax=None):
-    """How much of a `sampling.trace` of logits (V,) its likeliest tokens hold together, by their number, and where each filter cuts."""
+    """How much of a `sampling.trace` of logits (V,) its likeliest tokens hold together, by their number.
+
+    A line stands where a filter cuts.
+    """
     ax = _prepared(ax, 4.6, 4.0, title, "number of tokens, the likeliest first", "their probability together")
     number = np.arange(1, len(trace.order) + 1)
     ax.plot(number, trace.raw[trace.order].cumsum(), color=GREY, linestyle="--", label="the model says")

@@ -175,7 +175,8 @@ def draw(probs, rng):
     if not hasattr(rng, "random"):
         raise TypeError(f"rng must be a numpy.random.Generator, got {type(rng).__name__}")
     probs = np.asarray(probs, dtype=np.float64)
-    if probs.ndim not in (1, 2) or not (probs >= 0).all() or not all(0 < total < math.inf for total in np.atleast_1d(probs.sum(axis=-1))):
+    totals = np.atleast_1d(probs.sum(axis=-1))
+    if probs.ndim not in (1, 2) or not (probs >= 0).all() or not all(0 < total < math.inf for total in totals):
         raise ValueError("draw needs probabilities (V,) or (B, V), finite, not negative, and not all 0 in a row")
     return _invert(probs, rng.random(len(probs))) if probs.ndim == 2 else int(_invert(probs, rng.random()))
 
@@ -226,7 +227,7 @@ def sample(logits, settings, rng, seen=()):
     if settings.top_k:
         # Top-k first: what it cuts is never touched again. Dividing float32 numbers in float64 leaves their order.
         ranked = rows if x.itemsize < 8 else _scaled(rows, settings.temperature)
-        ids = np.flatnonzero(_largest(ranked, settings.top_k)).reshape(len(rows), -1)  # a row's V ids after those of the row before
+        ids = np.flatnonzero(_largest(ranked, settings.top_k)).reshape(len(rows), -1)  # row after row
         rows = rows.reshape(-1)[ids]
     probs = softmax(rows, settings.temperature)
     for name, keep in _BY_PROBABILITY.items():

@@ -52,7 +52,7 @@ class TrainSettings:
         for beta in self.betas:
             validate.below_one("each of betas", beta)
         if self.min_learning_rate > self.learning_rate:
-            raise ValueError(f"min_learning_rate must be at most learning_rate, got {self.min_learning_rate} and {self.learning_rate}")
+            raise ValueError(f"min_learning_rate can't exceed learning_rate, got {self.min_learning_rate} > {self.learning_rate}")
 
 
 @dataclass(frozen=True)
@@ -128,14 +128,14 @@ def _steps(state, windows, val_ids):
             state.step += 1
             state.update_mean()
             state.recent.append(loss)
-            elapsed = time.perf_counter() - start
+            speed = settings.batch_size * model.config.block_size / (time.perf_counter() - start)
             if state.step % settings.eval_every == 0 or state.step == settings.steps:
                 if val_ids is not None:
                     val_loss = estimate_loss(state.result(), val_ids)
                 state.history.append({"step": state.step, "train_loss": float(np.mean(state.recent)), "val_loss": val_loss})
                 state.recent = []
             state.seconds += time.perf_counter() - start
-        yield Metrics(state.step, loss, state.optimizer.lr, norm, settings.batch_size * model.config.block_size / elapsed, val_loss)
+        yield Metrics(state.step, loss, state.optimizer.lr, norm, speed, val_loss)
 
 
 def train_step(model, optimizer, inputs, targets, max_grad_norm=1.0):

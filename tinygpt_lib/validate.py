@@ -31,7 +31,8 @@ def token_ids(name, ids, count):
     if ids.size and ids.dtype.kind not in "iu":
         raise TypeError(f"{name} must be integers, got {ids.dtype}")
     if ids.size and not (0 <= ids.min() and ids.max() < count):
-        raise ValueError(f"{name} must lie from 0 to {count - 1}, got {ids.min()} to {ids.max()}: is this another model's tokenizer?")
+        got = f"{ids.min()} to {ids.max()}"
+        raise ValueError(f"{name} must lie from 0 to {count - 1}, got {got}: is this another model's tokenizer?")
     return ids.astype(np.int64, copy=False)
 
 

@@ -44,7 +44,8 @@ class SettingsControls(widgets.VBox):
     def __init__(self, settings=DEFAULT, vocab_size=1024):
         self._settings, self._start, self._callbacks, self._showing = settings, settings, [], False
         self.presets = buttons("presets", PRESETS, index=None, tooltips=[in_words(s) for s in PRESETS.values()])
-        self.reset = widgets.Button(description="reset", tooltip="back to the first settings", layout={"width": "auto", "margin": "0 4px"})
+        narrow = {"width": "auto", "margin": "0 4px"}
+        self.reset = widgets.Button(description="reset", tooltip="back to the first settings", layout=narrow)
         self.sliders = {
             "temperature": _slider("temperature", max=2.5, step=0.05),
             "top_k": widgets.SelectionSlider(options=steps_of_k(vocab_size), **_options("top-k")),
