@@ -93,8 +93,24 @@ def test_other_entries_under_meta_come_back(tmp_path):
 
 def test_weights_alone_are_no_checkpoint(tmp_path):
     np.savez(tmp_path / "a.npz", **lively().state_dict())
-    with pytest.raises(ValueError, match="holds weights alone"):
+    with pytest.raises(ValueError, match="lacks a configuration or a hash"):
         read_checkpoint(tmp_path / "a.npz")
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), 1e5])
+def test_weights_that_nothing_could_load_are_not_saved(tmp_path, value):
+    model = lively()
+    model.ln_f.bias.data[0] = value
+    with pytest.raises(ValueError, match="ln_f.bias doesn't fit float16.*float32"):
+        save_checkpoint(tmp_path / "a.npz", model)
+    assert not list(tmp_path.iterdir())
+
+
+def test_float32_holds_what_float16_cannot(tmp_path):
+    model = lively()
+    model.ln_f.bias.data[0] = 1e5
+    save_checkpoint(tmp_path / "a.npz", model, dtype=np.float32)
+    assert load_pretrained(tmp_path / "a.npz")[0].ln_f.bias.data[0] == 1e5
 
 
 def test_a_missing_model_is_named_with_what_there_is(tmp_path):

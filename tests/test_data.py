@@ -83,6 +83,14 @@ def test_a_fetch_logs_nothing_which_a_notebook_would_show_in_red(monkeypatch, tm
     assert caplog.records == []
 
 
+def test_another_edition_of_shakespeare_is_not_said_to_be_missing(monkeypatch, tmp_path):
+    monkeypatch.setenv("TINYGPT_DATA_DIR", str(tmp_path))
+    monkeypatch.setattr(data, "SHAKESPEARE_URL", "http://127.0.0.1:9/refused")
+    (tmp_path / "tinyshakespeare.txt").write_text("First Citizen:\r\n", encoding="utf-8")
+    with pytest.raises(ConnectionError, match="no tinyshakespeare.txt with the known bytes"):
+        load_corpus("shakespeare")
+
+
 def test_a_fetch_asks_for_the_known_file(monkeypatch, tmp_path):
     asked = {}
 

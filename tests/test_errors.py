@@ -1,6 +1,7 @@
 """One table of a learner's mistakes: each is refused with one sentence that says what was expected and what came."""
 
 import hashlib
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -39,6 +40,12 @@ def without(state, name, **others):
     return {key: array for key, array in state.items() if key != name} | others
 
 
+def read_by_two(first, second):
+    cache = tg.KVCache(first.config)
+    first([[1]], cache=cache)
+    second([[2]], cache=cache)
+
+
 # name: (call, the error's type, words that its sentence holds)
 MISTAKES = {
     # Tensor
@@ -58,6 +65,7 @@ MISTAKES = {
     "reshape to another size": (lambda w: w.t.reshape(4, 2), ValueError, ["(4, 2)"]),
     # functional
     "linear of another width": (lambda w: tg.linear(w.x, np.ones((5, 4))), ValueError, ["(5, 4)", "(2, 3)"]),
+    "linear with a vector": (lambda w: tg.linear(w.x, np.ones(3)), ValueError, ["weight", "(3,)"]),
     "linear with another bias": (lambda w: tg.linear(w.x, np.ones((5, 3)), np.ones(4)), ValueError, ["bias", "(5,)", "(4,)"]),
     "linear with a bias of one": (lambda w: tg.linear(w.x, np.ones((5, 3)), np.ones(1)), ValueError, ["bias", "(5,)", "(1,)"]),
     "layer_norm with a weight of one": (lambda w: tg.layer_norm(w.x, np.ones(1), np.ones(3)),
@@ -92,6 +100,12 @@ MISTAKES = {
         ValueError, ["targets", "cache", "both"]),
     "a cache of another batch": (lambda w: w.model([[1]], cache=tg.KVCache(w.model.config, batch=2)),
         ValueError, ["batch of 2", "1"]),
+    "an id outside the vocabulary with a cache": (lambda w: w.model([[V]], cache=tg.KVCache(w.model.config)),
+        ValueError, ["0 to 299", "300"]),
+    "a negative id with a cache": (lambda w: w.model([[-1]], cache=tg.KVCache(w.model.config)), ValueError, ["0 to 299", "-1"]),
+    "a cache for more layers": (lambda w: w.model([[1]], cache=tg.KVCache(replace(w.model.config, n_layer=2))),
+        ValueError, ["another model's"]),
+    "a cache that another model has filled": (lambda w: read_by_two(w.model, w.bare), ValueError, ["another model"]),
     "a weight missing": (lambda w: w.model.load_state_dict(without(w.state, "ln_f.bias")), ValueError, ["ln_f.bias", "missing"]),
     "a weight too many": (lambda w: w.model.load_state_dict(without(w.state, "", extra=w.x)),
         ValueError, ["extra", "unexpected"]),
@@ -100,6 +114,8 @@ MISTAKES = {
         ValueError, ["ln_f.bias is missing", "extra is unexpected", "wte.weight", "(2, 3)", "(300, 4)"],
     ),
     "weights with NaN": (lambda w: w.model.load_state_dict(w.state | {"ln_f.bias": np.full(4, np.nan)}), ValueError, ["finite"]),
+    "weights that float32 can't hold": (lambda w: w.model.load_state_dict(w.state | {"ln_f.bias": np.full(4, 1e300)}),
+        ValueError, ["finite"]),
     "weights from a list": (lambda w: w.model.load_state_dict([1, 2]), TypeError, ["dict", "list"]),
     # tokenizer
     "training on bytes": (lambda w: tg.train_bpe(b"text", 300), TypeError, ["string", "bytes"]),
@@ -115,6 +131,7 @@ MISTAKES = {
     "a corpus in Latin-1": (lambda w: tg.load_corpus(w.folder / "latin.txt"), ValueError, ["latin.txt", "UTF-8"]),
     "an empty corpus": (lambda w: tg.load_corpus(w.folder / "empty.txt"), ValueError, ["empty.txt", "empty"]),
     "no corpus": (lambda w: tg.load_corpus(None), TypeError, ["NoneType"]),
+    "a text as corpus": (lambda w: tg.load_corpus("To be or not to be. " * 500), FileNotFoundError, ["'To be", "path"]),
     "a fraction in percent": (lambda w: tg.split(w.ids, 90), ValueError, ["between 0 and 1", "90"]),
     "ids of bytes to encode": (lambda w: tg.encode(w.encoding, b"text"), TypeError, ["string", "bytes"]),
     "too few ids": (lambda w: next(tg.batches(w.ids[:8], 2, 8, RNG)), ValueError, ["at least 9", "8"]),
@@ -158,6 +175,8 @@ MISTAKES = {
     "generate from a negative id": (lambda w: tg.generate(w.model, [[-1]], 3), ValueError, ["0 to 299", "-1"]),
     "generate from text": (lambda w: tg.generate(w.model, "To be", 3), TypeError, ["ids", "text"]),
     "a misspelt option": (lambda w: tg.generate(w.model, [[1]], 3, tempature=1), TypeError, ["tempature"]),
+    "max_new_tokens of a text": (lambda w: tg.generate_text(w.model, "To be", max_new_tokens=3),
+        TypeError, ["max_new_tokens", "temperature"]),
     "seed and rng": (lambda w: tg.generate(w.model, [[1]], 3, seed=1, rng=RNG), ValueError, ["seed or rng", "both"]),
     "a seed as rng": (lambda w: tg.generate(w.model, [[1]], 3, rng=1), TypeError, ["Generator", "int"]),
     "a negative seed": (lambda w: tg.generate(w.model, [[1]], 3, seed=-1), ValueError, ["seed", "-1"]),
@@ -170,6 +189,7 @@ MISTAKES = {
     "text as a checkpoint": (lambda w: tg.load_pretrained(w.folder / "text.npz"), ValueError, ["text.npz", "checkpoint"]),
     "weights without a configuration": (lambda w: tg.load_pretrained(w.folder / "bare.npz"),
         ValueError, ["bare.npz", "configuration"]),
+    "a text as checkpoint": (lambda w: tg.load_pretrained("To be or not to be. " * 500), FileNotFoundError, ["'To be", "path"]),
     "no checkpoint": (lambda w: tg.load_pretrained(None), TypeError, ["NoneType"]),
     "a folder to save in": (lambda w: tg.save_checkpoint(w.folder / "no" / "a.npz", w.model),
         FileNotFoundError, ["no", "a.npz", "folder"]),

@@ -242,6 +242,13 @@ def test_a_steps_trace_shows_the_uncached_distribution(model):
         ids = np.concatenate([ids, step.token[:, None]], axis=1)
 
 
+@pytest.mark.parametrize("ids", [[1, 2, 3, 4], [[1, 2, 3, 4], [4, 3, 2, 1]]])
+def test_a_step_holds_no_more_than_its_own_logits(model, ids):
+    for step in stream(model, ids, max_new_tokens=8, seed=0):
+        whole = step.logits if step.logits.base is None else step.logits.base
+        assert whole.size == len(np.atleast_2d(ids)) * model.config.vocab_size
+
+
 def test_a_stream_goes_on_until_its_reader_stops(model):
     steps = stream(model, [1], seed=0)
     assert len([next(steps) for _ in range(3 * BLOCK)]) == 3 * BLOCK

@@ -176,3 +176,31 @@ def test_a_replica_copies_what_is_no_module_as_it_is():
     model = GPT(GPTConfig(10, 4, 1, 1, 4))
     model.notes = ["a"]
     assert model.replica(model.rng).notes == ["a"]
+
+
+def tied():
+    class Tied(Module):
+        def __init__(self):
+            rng = np.random.default_rng(0)
+            self.wte, self.head = Embedding(5, 3, rng), Linear(3, 5, rng)
+            self.head.weight = self.wte.weight
+
+        def forward(self, ids):
+            return self.head(self.wte(ids))
+
+    return Tied()
+
+
+def test_a_tensor_that_two_modules_share_is_one_parameter():
+    model = tied()
+    assert model.num_parameters() == 5 * 3 + 5 and len(model.parameters()) == 2
+    assert {"wte.weight", "head.weight"} <= model.state_dict().keys()
+
+
+def test_a_replica_shares_what_its_model_shares():
+    model = tied()
+    twin = model.replica(np.random.default_rng(0))
+    assert twin.head.weight is twin.wte.weight is not model.wte.weight
+    for each in (model, twin):
+        each(np.array([1, 2])).sum().backward()
+    np.testing.assert_array_equal(twin.wte.weight.grad, model.wte.weight.grad)

@@ -272,3 +272,15 @@ def test_coverage():
     np.testing.assert_allclose(held, (roots / roots.sum()).cumsum())
     assert [line.get_xdata()[0] for line in ax.lines[2:]] == [3, 2]
     assert texts(ax) == ["top-k leaves 3", "top-p leaves 2"]
+
+
+def test_more_curves_than_colours_are_all_drawn():
+    curves = {f"curve {i}": [i, i + 1] for i in range(8)}
+    assert len(plots.lines([0, 1], curves, **TITLE, xlabel="x", ylabel="y").get_lines()) == 8
+
+
+def test_coverage_adds_up_what_it_draws_from_also_where_a_penalty_has_changed_the_order():
+    t = trace([3.0, 2.0, 1.0, 0.0], SamplingSettings(repetition_penalty=10, top_p=0.5), seen=[0])
+    held, cut = plots.coverage(t, **TITLE).get_lines()[1:3]
+    np.testing.assert_allclose(held.get_ydata(), np.sort(t.scaled)[::-1].cumsum())
+    assert cut.get_ydata()[1] == t.scaled[1] == max(t.scaled)  # the one token that is left

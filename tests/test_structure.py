@@ -82,7 +82,7 @@ def test_sampling_needs_numpy_alone():
 def test_only_declared_packages_are_imported():
     declared = {bare(line).split(">")[0] for line in project()["dependencies"]}
     used = set().union(*(imports(path)[1] for path in FILES)) - set(sys.stdlib_module_names)
-    assert used - {"IPython", "requests"} <= declared  # these two come with ipywidgets and with tiktoken
+    assert used <= declared
 
 
 # ---- its size

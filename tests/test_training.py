@@ -5,6 +5,10 @@ import itertools
 import math
 import os
 import signal
+import subprocess
+import sys
+import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -12,11 +16,11 @@ import pytest
 from threadpoolctl import threadpool_info, threadpool_limits
 
 from tinygpt_lib import (
-    GPT, GPTConfig, AdamW, TrainSettings, TrainState, batches, estimate_loss, load_training, save_checkpoint, save_training,
-    train, train_bpe, training, warmup_cosine,
+    GPT, GPTConfig, AdamW, Tensor, TrainSettings, TrainState, batches, cross_entropy, estimate_loss, load_training,
+    save_checkpoint, save_training, train, train_bpe, training, warmup_cosine,
 )  # fmt: skip
 from tinygpt_lib.nn import evaluating
-from tinygpt_lib.training import backward_on_all_cores, train_step
+from tinygpt_lib.training import backward_on_all_cores, one_blas_thread, train_step
 
 CONFIG = GPTConfig(vocab_size=17, block_size=8, n_layer=2, n_head=2, n_embd=8, dropout=0.3)
 PLAIN = dataclasses.replace(CONFIG, dropout=0.0)
@@ -376,6 +380,75 @@ def test_a_frozen_parameter_stays():
     before = state.model.wpe.weight.data.copy()
     next(train(state, IDS))
     np.testing.assert_array_equal(state.model.wpe.weight.data, before)
+
+
+def test_a_frozen_parameter_stays_when_a_run_is_gone_on_with(tmp_path):
+    state = TrainState(GPT(CONFIG, seed=1), SETTINGS)
+    state.model.wpe.weight.requires_grad = False
+    steps = train(state, IDS)
+    next(steps)
+    save_training(tmp_path / "a.npz", state)
+    resumed, _ = load_training(tmp_path / "a.npz")
+    next(steps), next(train(resumed, IDS))
+    assert not resumed.model.wpe.weight.requires_grad and resumed.model.wte.weight.requires_grad
+    for name, array in state.model.state_dict().items():
+        np.testing.assert_array_equal(resumed.model.state_dict()[name], array, err_msg=name)
+
+
+def test_a_single_number_is_trained_and_does_not_decay():
+    class Scaled(GPT):
+        def __init__(self):
+            super().__init__(CONFIG, seed=1)
+            self.scale = Tensor(1.0, requires_grad=True)
+
+        def forward(self, idx, targets=None):
+            logits, _ = super().forward(idx)
+            return logits, cross_entropy(logits * self.scale, targets)
+
+    state = TrainState(Scaled(), SETTINGS)
+    next(train(state, IDS))
+    index = next(i for i, p in enumerate(state.optimizer.params) if p is state.model.scale)
+    assert state.model.scale.item() != 1 and state.optimizer.decays[index] == 0
+
+
+def test_numbers_of_numpy_can_be_saved(tmp_path):
+    model = GPT(dataclasses.replace(CONFIG, vocab_size=np.int64(CONFIG.vocab_size)))
+    state = TrainState(model, dataclasses.replace(SETTINGS, learning_rate=np.float32(1e-3)))
+    save_training(tmp_path / "a.npz", state)
+    loaded, _ = load_training(tmp_path / "a.npz")
+    assert loaded.model.config == CONFIG and loaded.settings.learning_rate == float(np.float32(1e-3))
+
+
+def test_two_threads_that_use_one_core_leave_blas_as_it_was():
+    def threads():
+        return [pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas"]
+
+    def within_the_other():
+        with one_blas_thread():
+            entered.set()
+            time.sleep(0.05)
+
+    entered = threading.Event()
+    with threadpool_limits(limits=2, user_api="blas"):
+        before = threads()
+        with ThreadPoolExecutor(1) as pool:
+            with one_blas_thread():
+                other = pool.submit(within_the_other)
+                assert not entered.wait(0.05)  # it waits, and doesn't take the limit for what was before
+            other.result()
+        assert threads() == before
+
+
+def test_ctrl_c_ends_a_run_also_where_it_has_the_systems_own_handler():
+    code = (
+        "import signal\n"
+        "from tinygpt_lib.training import ctrl_c_waits\n"
+        "signal.signal(signal.SIGINT, signal.SIG_DFL)\n"
+        "with ctrl_c_waits():\n    signal.raise_signal(signal.SIGINT)\n    print('the step is whole', flush=True)\n"
+        "print('and goes on')\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert done.returncode and done.stdout == "the step is whole\n"
 
 
 def test_evaluating_in_one_thread_leaves_dropout_on_in_another():

@@ -13,6 +13,7 @@ import pytest
 from threadpoolctl import threadpool_info, threadpool_limits
 
 from tinygpt_lib import GPT, GPTConfig, SamplingSettings, load_corpus, load_pretrained, no_grad, show_token, stream, train_bpe
+from tinygpt_lib.widgets import comparison_panel
 from tinygpt_lib.widgets.background import Background
 from tinygpt_lib.widgets.comparison import (
     MEASURES, Estimate, Texts, compare, comparing, distinct, estimate, measure_map, measures, measuring, of_each, writing,
@@ -470,6 +471,22 @@ def test_measuring_fills_the_table_which_says_when_it_is_old(panel):
     assert "have changed since" in panel.stale.value
     panel.b.settings = before
     assert panel.stale.value == ""
+
+
+def test_a_table_is_old_until_a_new_one_is_there(panel, monkeypatch):
+    panel.job.start.click()
+    panel.job.work.wait()
+    panel.b.settings = GREEDY
+    table = panel.table.value
+
+    def cancelled_at_once(*args, **options):
+        assert "have changed since" in panel.stale.value
+        return iter([panel.found[:1]])
+
+    monkeypatch.setattr(comparison_panel, "measuring", cancelled_at_once)
+    panel.job.start.click()
+    panel.job.work.wait()
+    assert panel.table.value == table and "have changed since" in panel.stale.value
 
 
 def test_what_is_cancelled_stays_as_it_was(play):

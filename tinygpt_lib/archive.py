@@ -6,6 +6,7 @@ import os
 import tokenize
 import zipfile
 import zlib
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -23,7 +24,7 @@ def asset(name):
 
 def pack(value):
     """A JSON value as an array of bytes, which .npz can hold without pickling."""
-    return np.frombuffer(json.dumps(value).encode("utf-8"), dtype=np.uint8)
+    return np.frombuffer(json.dumps(value, default=np.generic.item).encode("utf-8"), dtype=np.uint8)
 
 
 def unpack(array):
@@ -103,15 +104,12 @@ DAMAGE = (
 )  # fmt: skip
 
 
-class _damage_explained:
+@contextmanager
+def _damage_explained(name):
     """Turns what a damaged file makes zipfile, zlib and NumPy raise into one sentence."""
-
-    def __init__(self, name):
-        self.name = name
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, kind, error, trace):
-        if isinstance(error, DAMAGE) and not isinstance(error, PermissionError):
-            raise ValueError(f"{self.name} isn't a whole checkpoint ({error}): copy or train it again") from error
+    try:
+        yield
+    except PermissionError:
+        raise
+    except DAMAGE as error:
+        raise ValueError(f"{name} isn't a whole checkpoint ({error}): copy or train it again") from error

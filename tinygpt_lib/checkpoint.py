@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import os
 import platform
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,7 +32,10 @@ def save_checkpoint(path, model, *, encoding=None, history=(), info=None, dtype=
     dtype: of the weights on disk; float16 halves the file and moves logits by about 0.001.
     """
     encoding = model.encoding if encoding is None else encoding
-    entries = {name: array.astype(dtype) for name, array in model.state_dict().items()}
+    weights = model.state_dict()
+    if wild := [name for name, array in weights.items() if not (np.abs(array) <= np.finfo(dtype).max).all()]:
+        raise ValueError(f"{', '.join(wild)} doesn't fit {np.dtype(dtype)}: has training diverged? dtype=np.float32 holds more")
+    entries = {name: array.astype(dtype) for name, array in weights.items()}
     entries |= {
         archive.CONFIG: archive.pack(dataclasses.asdict(model.config)),
         archive.HISTORY: archive.pack(list(history)),
@@ -48,7 +52,7 @@ def read_checkpoint(source):
     path = checkpoint_path(source)
     entries = archive.read(path)
     if archive.CONFIG not in entries or archive.HASH not in entries:
-        raise ValueError(f"{path} holds weights alone: build GPT(GPTConfig(...)) and call load_state_dict instead")
+        raise ValueError(f"{path} lacks a configuration or a hash: build GPT(GPTConfig(...)) and call load_state_dict")
     config = archive.unpack(entries[archive.CONFIG])
     known = {archive.CONFIG, archive.ENCODING, archive.HISTORY, archive.INFO, archive.HASH}
     return Checkpoint(
@@ -65,15 +69,14 @@ def checkpoint_path(source):
     """The file of a shipped model's name or a path; a folder of GPT-2's form is none."""
     if source in archive.SHIPPED:
         return archive.asset(source)
-    path = Path(source)
-    if not path.is_file():
-        raise FileNotFoundError(f"there is no model {str(source)!r}: use {' or '.join(map(repr, archive.SHIPPED))} or a path")
-    return path
+    if not os.path.isfile(source):
+        raise FileNotFoundError(f"there is no model {str(source)[:99]!r}: use 'shakespeare', 'play' or a path")
+    return Path(source)
 
 
 def load_pretrained(source):
     """(model, encoding) of a shipped name, a checkpoint's path, or a folder in GPT-2's form (encoding None)."""
-    if isinstance(source, (str, Path)) and source not in archive.SHIPPED and Path(source).is_dir():
+    if isinstance(source, (str, Path)) and source not in archive.SHIPPED and os.path.isdir(source):
         return load_gpt2(source), None
     checkpoint = read_checkpoint(source)
     model = GPT(checkpoint.config)
@@ -113,7 +116,7 @@ def save_gpt2(model, path):
         f"transformer.{name}": np.ascontiguousarray(array.T if name.endswith(_TRANSPOSED) else array)
         for name, array in model.state_dict().items()
     }
-    (folder / "config.json").write_text(json.dumps(settings, indent=2), encoding="utf-8")
+    (folder / "config.json").write_text(json.dumps(settings, indent=2, default=np.generic.item), encoding="utf-8")
     save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
 
 

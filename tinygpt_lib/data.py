@@ -24,8 +24,8 @@ def load_corpus(name="play"):
         path = _fetch_shakespeare()
     else:
         path = Path(name)
-        if not path.is_file():
-            raise FileNotFoundError(f"there is no corpus or file {str(name)!r}: use 'play', 'shakespeare' or a text file's path")
+        if not os.path.isfile(path):  # which doesn't mind the length of a name, such as a whole text
+            raise FileNotFoundError(f"there is no corpus or file {str(name)[:99]!r}: use 'play', 'shakespeare' or a file's path")
     try:
         text = path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
@@ -44,11 +44,11 @@ def _fetch_shakespeare():
     pooch.get_logger().setLevel("WARNING")  # its news would stand in red in a notebook
     try:
         # pooch checks the hash of a file that is there and fetches one that isn't.
-        return Path(pooch.retrieve(SHAKESPEARE_URL, f"sha256:{SHAKESPEARE_SHA256}", "tinyshakespeare.txt", folder))
+        return Path(pooch.retrieve(SHAKESPEARE_URL, SHAKESPEARE_SHA256, "tinyshakespeare.txt", folder, progressbar=True))
     except (requests.exceptions.RequestException, OSError, ValueError) as error:
         raise ConnectionError(
-            f"Tiny Shakespeare isn't in {folder} and could not be fetched ({type(error).__name__}): go online once, or set "
-            'TINYGPT_DATA_DIR to a folder that holds tinyshakespeare.txt, or use load_corpus("play"), which is bundled'
+            f"{folder} has no tinyshakespeare.txt with the known bytes, and fetching it failed ({type(error).__name__}): go "
+            'online once, or set TINYGPT_DATA_DIR to a folder that holds it, or use load_corpus("play"), which is bundled'
         ) from error
 
 

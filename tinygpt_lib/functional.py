@@ -179,7 +179,7 @@ def normalise(rows, eps=EPS, out=None):
 def linear(x, weight, bias=None):
     """x @ weight.T + bias: (..., C) to (..., O) with weight (O, C) and bias (O,)."""
     x, weight, *bias = _floats(x, weight, *(() if bias is None else (bias,)))
-    O, C = weight.shape
+    O, C = weight.shape if weight.ndim == 2 else (None, None)
     if x.shape[-1:] != (C,) or any(b.shape != (O,) for b in bias):
         got = " and ".join(f"{t.shape}" for t in (x, *bias))
         raise ValueError(f"linear with weight {weight.shape} needs x of shape (..., {C}) and a bias of ({O},), got {got}")

@@ -66,7 +66,7 @@ def _steps(model, ids, settings, max_new_tokens, rng, encoding, stop_at_eot):
         if cache.length + unread.shape[1] > block_size:  # every position shifts by one: nothing that was cached holds any more
             cache.length, unread = 0, ids[:, -block_size:]
         logits, _ = model(unread, cache=cache)
-        last = logits.data[:, -1]  # (B, V)
+        last = logits.data[:, -1].copy()  # (B, V), so that a Step doesn't keep the other positions' logits
         tokens = sampling.sample(last, settings, rng, ids)
         if stop_at_eot:
             tokens = np.where(ended, encoding.eot_token, tokens)
@@ -74,10 +74,8 @@ def _steps(model, ids, settings, max_new_tokens, rng, encoding, stop_at_eot):
         made += 1
         over = made == max_new_tokens or stop_at_eot and bool(ended.all())
         texts = [reader.read(token, over) for reader, token in zip(readers, tokens, strict=True)]
-        if single:
-            yield Step(int(tokens[0]), texts[0], last[0], settings, ids[0])
-        else:
-            yield Step(tokens, texts, last, settings, ids)
+        first = (int(tokens[0]), texts[0], last[0], settings, ids[0])
+        yield Step(*first) if single else Step(tokens, texts, last, settings, ids)
         unread = tokens[:, None]
         ids = np.concatenate([ids, unread], axis=1)
 
@@ -167,14 +165,12 @@ def encode_prompt(encoding, prompt):
 
 def split_settings(options, settings):
     """Options that aren't sampling settings, and SamplingSettings of those that are and of `settings`."""
-    names = SamplingSettings.__dataclass_fields__
+    names = SamplingSettings.__dataclass_fields__.keys()
     known = {"seed", "rng", "encoding", "stop_at_eot", *names} - settings.keys()
     if wrong := options.keys() - known:
-        raise TypeError(f"there is no option {', '.join(sorted(wrong))} here: choose among {', '.join(sorted(known))}")
-    return (
-        {name: value for name, value in options.items() if name not in names},
-        SamplingSettings(**settings, **{name: value for name, value in options.items() if name in names}),
-    )
+        raise TypeError(f"no option {', '.join(sorted(wrong))} here: choose among {', '.join(sorted(known | settings.keys()))}")
+    chosen = {name: options.pop(name) for name in names & options.keys()}
+    return options, SamplingSettings(**settings, **chosen)
 
 
 def _make_rng(seed, rng):
@@ -189,7 +185,7 @@ def _prompt_ids(idx, vocab_size):
         raise TypeError("the model reads ids, not text: pass encode(encoding, text), or call generate_text")
     ids = validate.token_ids("ids", Tensor(idx).data, vocab_size)
     if ids.ndim not in (1, 2) or not ids.size:
-        raise ValueError(f"ids must be (time,) or (batch, time), got {ids.shape}: start from at least one token")
+        raise ValueError(f"ids (time,) or (batch, time) must not be empty, got {ids.shape}: start from at least one token")
     return ids
 
 

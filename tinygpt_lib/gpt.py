@@ -44,6 +44,7 @@ class KVCache:
         shape, D = (config.n_layer, batch, config.n_head, config.block_size), config.n_embd // config.n_head
         self.keys, self._values = np.empty((*shape, D), dtype=dtype), np.ones((*shape, D + 1), dtype=dtype)
         self.values, self.length, self._model = self._values[..., :-1], 0, None
+        self.config, self.batch = config, batch
 
     @np.errstate(over="ignore")  # as gelu_divisor asks
     def read(self, model, ids):
@@ -53,6 +54,8 @@ class KVCache:
         one token, Tensors and LayerNorms would take more than twice as long.
         """
         if self._model is not model:
+            if self.length:
+                raise ValueError("the cache holds what another model has read: make a new one")
             self._model, self._weights = model, _folded(model)
         (tokens, positions, layers, head), (B, T) = self._weights, ids.shape
         start, end = self.length, self.length + T
@@ -149,13 +152,14 @@ class GPT(Module):
     def _check_ids(self, idx, cache):
         idx = idx.data if isinstance(idx, Tensor) else Tensor(idx).data
         if idx.ndim != 2 or 0 in idx.shape:
-            raise ValueError(f"ids must be (batch, time), neither of them 0, got {idx.shape}: [ids] makes a batch of one")
-        room = self.config.block_size - (cache.length if cache else 0)
-        if idx.shape[1] > room:
-            raise ValueError(f"there is room for {room} of {self.config.block_size} tokens, got {idx.shape[1]}: keep the last")
-        if cache is not None and cache.keys.shape[1] != len(idx):
-            raise ValueError(f"the cache is for a batch of {cache.keys.shape[1]}, got {len(idx)} rows")
-        return idx
+            raise ValueError(f"ids must have shape (batch, time), neither of them 0, got {idx.shape}: [ids] makes a batch of one")
+        size, (B, T) = self.config.block_size, idx.shape
+        room = size - (cache.length if cache else 0)
+        if T > room:
+            raise ValueError(f"there is room for {room} tokens (block_size {size}), got {T}: keep the last {room}")
+        if cache is not None and (cache.batch, cache.config) != (B, self.config):
+            raise ValueError(f"the cache is for a batch of {cache.batch}, got {B}, or for another model's sizes: make a new one")
+        return validate.token_ids("ids", idx, self.config.vocab_size)
 
     def load_state_dict(self, state):
         """Take the weights of `state`, a dict or what np.load gives, and the encoding of a checkpoint."""

@@ -42,8 +42,7 @@ def gradcheck(f, *inputs, eps=1e-6, tolerance=1e-6):
             raise AssertionError(f"{name}: the gradient of input {i} has shape {got.shape}, not the input's, {expected.shape}")
         # relative to the largest number, or where all are tiny to what differences of y can still resolve
         scale = max(np.abs(expected).max(initial=0), 1e-4 * np.abs(y.data).max(initial=0), np.finfo(np.float64).tiny)
-        error = np.abs(got - expected) / scale
-        error = np.where(np.isnan(error), np.inf, error)
+        error = np.nan_to_num(np.abs(got - expected) / scale, nan=np.inf)
         if error.size and error.max() > tolerance:
             worst = np.unravel_index(error.argmax(), error.shape)
             raise AssertionError(

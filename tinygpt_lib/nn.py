@@ -56,8 +56,8 @@ class Module:
             yield from ((f"{name}.{inner}", parameter) for inner, parameter in child.named_parameters())
 
     def parameters(self):
-        """A list of every parameter."""
-        return [value for module in self.modules() for value in vars(module).values() if isinstance(value, Tensor)]
+        """A list of every parameter, one that two modules share only once."""
+        return list(dict.fromkeys(parameter for _, parameter in self.named_parameters()))
 
     def num_parameters(self):
         """How many numbers are learned."""
@@ -88,10 +88,10 @@ class Module:
             parameter.data, parameter.grad = parameter.data.astype(dtype), None
         return self
 
-    def replica(self, rng):
+    def replica(self, rng, twins=None):
         """A Module with the same weights but gradients of its own, whose dropout draws from `rng`."""
-        twin = object.__new__(type(self))
-        vars(twin).update((name, _replica(value, rng)) for name, value in vars(self).items())
+        twin, twins = object.__new__(type(self)), {} if twins is None else twins
+        vars(twin).update((name, _replica(value, rng, twins)) for name, value in vars(self).items())
         return twin
 
     def state_dict(self):
@@ -108,7 +108,7 @@ class Module:
             want, array = parameters[name].shape, state[name]
             if array.shape != want:
                 faults.append(f"{name} has shape {array.shape} and must have {want}")
-            elif array.dtype.kind != "f" or not np.isfinite(array).all():
+            elif array.dtype.kind != "f" or not (np.abs(array) <= np.finfo(parameters[name].dtype).max).all():
                 faults.append(f"{name} ({array.dtype}) must hold finite floats")
         if faults:
             raise ValueError("these weights don't fit this model (is its configuration another?): " + "; ".join(sorted(faults)))
@@ -197,13 +197,13 @@ class Block(Module):
         return x + self.mlp(self.ln_2(x))
 
 
-def _replica(value, rng):
+def _replica(value, rng, twins):
     if isinstance(value, Tensor):
-        return value.twin()
+        return twins.setdefault(value, value.twin())
     if isinstance(value, Module):
-        return value.replica(rng)
+        return value.replica(rng, twins)
     if isinstance(value, list):
-        return [_replica(item, rng) for item in value]
+        return [_replica(item, rng, twins) for item in value]
     return rng if isinstance(value, np.random.Generator) else value
 
 

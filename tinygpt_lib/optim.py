@@ -16,7 +16,7 @@ class AdamW:
 
     def __init__(self, groups, lr=1e-3, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.01):
         if not 0 <= lr or not all(0 <= beta < 1 for beta in betas) or eps < 0 or weight_decay < 0:
-            raise ValueError(f"AdamW needs lr, eps, weight_decay >= 0, betas in [0, 1), got {lr}, {eps}, {weight_decay}, {betas}")
+            raise ValueError(f"AdamW needs numbers of at least 0, betas in [0, 1), got lr {lr}, {eps}, {weight_decay}, {betas}")
         groups = [dict(g, params=list(g["params"])) if isinstance(g, dict) else g for g in groups]
         if not groups:
             raise ValueError("AdamW got no parameters: pass model.parameters()")
@@ -26,8 +26,8 @@ class AdamW:
             raise ValueError(f"a group has params and weight_decay, got {', '.join(sorted(unknown))}: lr is one for all")
         self.lr, self.betas, self.eps = lr, betas, eps
         self.params = [p for group in groups for p in group["params"]]
-        if not all(isinstance(p, Tensor) and p.requires_grad and not p._parents for p in self.params):
-            raise TypeError("AdamW moves Tensors with requires_grad=True that weren't computed: pass model.parameters()")
+        if not all(isinstance(p, Tensor) and not p._parents for p in self.params):
+            raise TypeError("AdamW moves Tensors that weren't computed from others: pass model.parameters()")
         self.decays = [group.get("weight_decay", weight_decay) for group in groups for _ in group["params"]]
         self.t = [0] * len(self.params)  # how often each has been moved
         self.m = [np.zeros_like(p.data) for p in self.params]  # running mean of the gradient
@@ -43,7 +43,7 @@ class AdamW:
             # Both running means start at 0 and are too small by these factors at first.
             m_scale, v_scale = 1 / (1 - b1 ** self.t[i]), 1 / math.sqrt(1 - b2 ** self.t[i])
             # m += (1 - b1) (g - m), v += (1 - b2) (g^2 - v), p -= lr (decay p + m_scale m / (v_scale sqrt(v) + eps))
-            change = p.grad - m
+            change = np.subtract(p.grad, m, out=np.empty_like(m))
             change *= 1 - b1
             m += change
             np.multiply(p.grad, p.grad, out=change)
@@ -65,7 +65,7 @@ class AdamW:
 
 
 def clip_grad_norm(parameters, max_norm):
-    """Scale all gradients down together so that their joint length is at most max_norm; returns it as it was.
+    """Scale all gradients down together so that their global norm is at most max_norm; returns what it was.
 
     Pascanu et al., 2013 (arXiv 1211.5063).
     """

@@ -5,6 +5,7 @@ Colours are Okabe and Ito's (2008), which colour-blind readers can tell apart.
 
 import io
 from functools import wraps
+from itertools import cycle
 
 import matplotlib
 import numpy as np
@@ -132,7 +133,7 @@ def lines(x, curves, *, title, xlabel, ylabel, ax=None, markers=True, log=""):
     log: the axes with a logarithmic scale, "x", "y" or "xy".
     """
     ax = _prepared(ax, 5.6, 3.4, title, xlabel, ylabel)
-    for (name, y), colour, marker in zip(curves.items(), COLOURS, MARKERS):
+    for (name, y), colour, marker in zip(curves.items(), cycle(COLOURS), cycle(MARKERS)):
         xs, ys = y if isinstance(y, tuple) else (x, y)
         ax.plot(xs, ys, color=colour, marker=marker if markers else None, markersize=4, label=name)
     for axis in log:
@@ -155,12 +156,12 @@ def bars(values, names, *, title, xlabel, ylabel, ax=None, colour=BLUE, limit=No
 
 @styled
 def points(groups, *, title, xlabel, ylabel, ax=None):
-    """Up to six groups {name: (labels, places (N, 2))} in the plane, each label where it covers least.
+    """Groups {name: (labels, places (N, 2))} in the plane, each label where it covers least.
 
     Both axes have the same scale.
     """
     ax = _prepared(ax, 8.4, 5.6, title, xlabel, ylabel)
-    for (name, (_, places)), colour, marker in zip(groups.items(), COLOURS, MARKERS):
+    for (name, (_, places)), colour, marker in zip(groups.items(), cycle(COLOURS), cycle(MARKERS)):
         ax.scatter(*np.transpose(places), color=colour, marker=marker, s=28, label=name)
     ax.margins(0.1)
     ax.set_aspect("equal", adjustable="datalim")
@@ -421,7 +422,7 @@ def coverage(trace, *, title, ax=None):
     ax = _prepared(ax, 4.6, 4.0, title, "number of tokens, the likeliest first", "their probability together")
     number = np.arange(1, len(trace.order) + 1)
     ax.plot(number, trace.raw[trace.order].cumsum(), color=GREY, linestyle="--", label="the model says")
-    held = trace.scaled[trace.order].cumsum()
+    held = np.sort(trace.scaled)[::-1].cumsum()
     ax.plot(number, held, color=BLUE, label=f"temperature {trace.settings.temperature:g}")
     for key, kept in trace.kept.items():
         colour, left = CUT_BY[key][0], np.count_nonzero(kept)

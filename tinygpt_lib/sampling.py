@@ -91,8 +91,7 @@ def _after(x, name, value):
 
 def _scaled(x, value):
     if value == 0:
-        first = np.arange(x.shape[-1]) == x.argmax(axis=-1)[:, None]
-        return np.where(first, 0.0, -np.inf)
+        return np.where(np.arange(x.shape[-1]) == x.argmax(axis=-1)[:, None], 0.0, -np.inf)
     with np.errstate(over="ignore"):
         y = x / value
         if np.isfinite(y.max(axis=-1)).all():
@@ -266,8 +265,7 @@ class Trace:
     @cached_property
     def kept(self):
         """For each filter that is on, in order: True for the tokens that are left after it."""
-        off = ("repetition_penalty", "temperature")
-        return {name: np.isfinite(x) for name, x in self._stages.items() if name not in off}
+        return {name: np.isfinite(x) for name, x in self._stages.items() if name not in ("repetition_penalty", "temperature")}
 
     @cached_property
     def final(self):

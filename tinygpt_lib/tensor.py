@@ -13,7 +13,7 @@ _grad_enabled = ContextVar("grad_enabled", default=True)
 def no_grad():
     """Within this context, or a function decorated with @no_grad(), operations remember nothing.
 
-    Not for a generator: its context would be the caller's, too. There, use it around no `yield`.
+    Don't hold it across a `yield`: a generator runs in its caller's context, which would then remember nothing either.
     """
     token = _grad_enabled.set(False)
     try:

@@ -70,7 +70,7 @@ def train_bpe(text, vocab_size, name="bpe"):
     while len(tokens) < vocab_size - 1:
         token, _ = next(merges, (None, 0))
         if token is None:
-            raise ValueError(f"this text has pairs for {len(tokens) + 1} tokens at most, got vocab_size {vocab_size}: pass more")
+            raise ValueError(f"this text has pairs for {len(tokens) + 1} at most, got vocab_size {vocab_size}: pass more text")
         tokens.append(token)
     return _make_encoding(name, tokens)
 

@@ -4,6 +4,7 @@ import ctypes
 import dataclasses
 import math
 import os
+import platform
 import signal
 import threading
 import time
@@ -40,10 +41,8 @@ class TrainSettings:
     seed: int = 0
 
     def __post_init__(self):
-        for name in ("steps", "batch_size", "eval_every"):
-            validate.whole_number(name, getattr(self, name), least=1)
-        for name in ("warmup_steps", "seed"):
-            validate.whole_number(name, getattr(self, name))
+        for name, least in dict(steps=1, batch_size=1, eval_every=1, warmup_steps=0, seed=0).items():
+            validate.whole_number(name, getattr(self, name), least)
         for name in ("learning_rate", "max_grad_norm"):
             validate.number(name, getattr(self, name), lambda x: 0 < x < math.inf, "a positive number")
         for name in ("min_learning_rate", "weight_decay"):
@@ -57,7 +56,7 @@ class TrainSettings:
 
 @dataclass(frozen=True)
 class Metrics:
-    """One step: losses in nats per token, the joint length of the gradients, tokens trained on per second."""
+    """One step: losses in nats per token, the global norm of the gradients, tokens trained on per second."""
 
     step: int
     loss: float
@@ -80,8 +79,8 @@ class TrainState:
 
     def __post_init__(self):
         self.rng = np.random.default_rng(self.settings.seed)  # which windows of the corpus are read
-        learned = [p for p in self.model.parameters() if p.requires_grad]
-        matrices, others = [p for p in learned if p.ndim > 1], [p for p in learned if p.ndim == 1]
+        parameters = self.model.parameters()
+        matrices, others = [p for p in parameters if p.ndim > 1], [p for p in parameters if p.ndim < 2]
         self.optimizer = AdamW(
             [{"params": matrices, "weight_decay": self.settings.weight_decay}, {"params": others, "weight_decay": 0.0}],
             betas=self.settings.betas,
@@ -141,7 +140,7 @@ def _steps(state, windows, val_ids):
 def train_step(model, optimizer, inputs, targets, max_grad_norm=1.0):
     """One update from a batch (B, T); returns (loss, gradient norm before clipping)."""
     model.train()
-    with _one_at_a_time, keep_freed_memory(), one_blas_thread():
+    with one_blas_thread(), keep_freed_memory():
         loss = backward_on_all_cores(model, inputs, targets)
     norm = clip_grad_norm(optimizer.params, max_grad_norm)
     if not math.isfinite(norm):
@@ -218,6 +217,7 @@ def save_training(path, state, *, encoding=None, info=None):
                 "seconds": state.seconds,
                 "recent": state.recent,
                 "updates": state.optimizer.t,
+                "frozen": [name for name, parameter in state.model.named_parameters() if not parameter.requires_grad],
                 "generators": [state.rng.bit_generator.state, state.model.rng.bit_generator.state],
             }
         )
@@ -235,6 +235,8 @@ def load_training(path):
     model = GPT(checkpoint.config)
     model.load_state_dict(checkpoint.weights)
     model.encoding = checkpoint.encoding
+    for name, parameter in model.named_parameters():
+        parameter.requires_grad = name not in saved.get("frozen", ())
     settings = TrainSettings(**saved["settings"] | {"betas": tuple(saved["settings"]["betas"])})
     state = TrainState(model, settings, saved["step"], saved["seconds"], checkpoint.history, saved["recent"])
     state.optimizer.t = saved["updates"]
@@ -275,21 +277,23 @@ def ctrl_c_waits():
         yield
         return
     pressed = []
-    before = signal.signal(signal.SIGINT, lambda *event: pressed.append(event))
+    before = signal.signal(signal.SIGINT, lambda *_: pressed.append(True))
     try:
         yield
     finally:
         signal.signal(signal.SIGINT, before)
-    if pressed and callable(before):
-        before(*pressed[0])
+    if pressed:
+        signal.raise_signal(signal.SIGINT)
 
 
-_one_at_a_time = threading.Lock()  # two trainings in one process would undo each other's limits
+_one_at_a_time = threading.RLock()  # two threads would undo each other's limits
 
 
+@contextmanager
 def one_blas_thread():
     """Within it, matrix products run on one core each, so that our own threads don't wait for each other's."""
-    return _blas().limit(limits=1, user_api="blas")
+    with _one_at_a_time, _blas().limit(limits=1, user_api="blas"):
+        yield
 
 
 @cache
@@ -312,9 +316,6 @@ _KEEP = ((_M_MMAP_THRESHOLD, 1 << 25), (_M_TRIM_THRESHOLD, (1 << 31) - 1), (_M_T
 _GROWN = ((_M_MMAP_THRESHOLD, 1 << 25), (_M_TRIM_THRESHOLD, 1 << 26), (_M_TOP_PAD, 1 << 17))
 
 
+@cache
 def _glibc():
-    try:
-        libc = ctypes.CDLL("libc.so.6")
-    except OSError:
-        return None
-    return libc if hasattr(libc, "gnu_get_libc_version") else None
+    return ctypes.CDLL(None) if platform.libc_ver()[0] == "glibc" else None

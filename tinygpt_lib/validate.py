@@ -25,14 +25,13 @@ def string(name, value):
         raise TypeError(f"{name} must be a string, got {type(value).__name__}")
 
 
-def token_ids(name, ids, count):
-    """`ids` as an integer array, each in [0, count)."""
+def token_ids(name, ids, n):
+    """`ids` as an integer array, each in [0, n)."""
     ids = np.asarray(ids)
     if ids.size and ids.dtype.kind not in "iu":
         raise TypeError(f"{name} must be integers, got {ids.dtype}")
-    if ids.size and not (0 <= ids.min() and ids.max() < count):
-        got = f"{ids.min()} to {ids.max()}"
-        raise ValueError(f"{name} must lie from 0 to {count - 1}, got {got}: is this another model's tokenizer?")
+    if ids.size and not (0 <= ids.min() and ids.max() < n):
+        raise ValueError(f"{name} must lie from 0 to {n - 1}, got {ids.min()} to {ids.max()}: is this another model's tokenizer?")
     return ids.astype(np.int64, copy=False)
 
 

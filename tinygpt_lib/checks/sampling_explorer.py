@@ -8,8 +8,8 @@ from tinygpt_lib import validate
 from tinygpt_lib.checkpoint import load_pretrained
 from tinygpt_lib.data import encode, load_corpus
 from tinygpt_lib.generation import encode_prompt, stream
-from tinygpt_lib.nn import no_grad
 from tinygpt_lib.sampling import SamplingSettings, trace
+from tinygpt_lib.tensor import no_grad
 from tinygpt_lib.tokenizer import show_token
 
 from .judge import Exercise

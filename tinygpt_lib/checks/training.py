@@ -1,19 +1,17 @@
 """Notebook 08: windows and targets, clipping, warm-up and cosine, Lion, the accumulation of gradients."""
 
 import math
+from functools import partial
 
 import numpy as np
 
 from tinygpt_lib.optim import clip_grad_norm, warmup_cosine
 from tinygpt_lib.tensor import Tensor
 
-from .judge import Exercise
+from .judge import Exercise, strided
 
 _rng = np.random.default_rng(8)
-
-
-def _strided(*shape):
-    return _rng.normal(size=(*shape[:-1], 2 * shape[-1]))[..., ::2]
+_strided = partial(strided, _rng)
 
 
 # ---- windows and targets

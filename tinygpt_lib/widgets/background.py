@@ -4,7 +4,6 @@ import threading
 
 from tinygpt_lib.training import one_blas_thread
 
-_turn = threading.Lock()  # two that limit BLAS at a time would undo each other's limits
 END = object()
 
 
@@ -60,5 +59,5 @@ class Background:
 
 def next_item(items):
     """The next item, computed on one core: the others are for the controls and the browser."""
-    with _turn, one_blas_thread():
+    with one_blas_thread():
         return next(items, END)

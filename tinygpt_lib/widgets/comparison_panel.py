@@ -61,7 +61,8 @@ class ComparisonPanel(widgets.VBox):
 
     def __init__(self, model, encoding=None, ids=(), n_tokens=60, n_texts=32):
         self.model, self.encoding, self.ids, self.n_tokens = model, encoding_of(model, encoding), list(ids), n_tokens
-        self.comparison, self.found, self._measured, self._writing = None, [], None, Background()
+        self.comparison, self.found, self._writing = None, [], Background()
+        self._asked = self._measured = None  # what is being measured, and what the table is of
         self.a, self.b = (SettingsControls(PRESETS[name], model.config.vocab_size) for name in ("balanced", "creative"))
         self.text_a, self.text_b, self.parting, self.table = (widgets.HTML() for _ in range(4))
         self.seed = widgets.BoundedIntText(value=0, max=2**31 - 1, description="seed", style=LABEL, layout={"width": "15em"})
@@ -115,15 +116,15 @@ class ComparisonPanel(widgets.VBox):
             self.parting.value = paper(words_on_parting(self.comparison, self.encoding) + legend("◆: here A and B part."))
 
     def _measure(self):
-        self._measured = model, ids, a, b, seed = self._choice()
-        self._mark_stale()
+        self._asked = model, ids, a, b, seed = self._choice()
         return measuring(
             model, ids, [a, b], seed=seed, n_texts=self.n_texts.value, n_tokens=self.n_tokens, encoding=self.encoding
         )
 
     def _take(self, found):
         if len(found) == 2:
-            self.found = found
+            self.found, self._measured = found, self._asked
+            self._mark_stale()
             self.table.value = paper(draw_table(*found, self.n_tokens))
 
     def _mark_stale(self):
