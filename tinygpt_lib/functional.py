@@ -377,8 +377,8 @@ def _dropout_mask(shape, p, rng, dtype):
 
 def _floats(*values):
     """The values as Tensors of floats: integers take the type of the others, or else float32."""
+    if all([isinstance(value, Tensor) and value.data.dtype.kind == "f" for value in values]):
+        return values
     tensors = [as_tensor(value) for value in values]
-    if all(t.dtype.kind == "f" for t in tensors):
-        return tensors
     dtype = np.result_type(*[t.dtype for t in tensors if t.dtype.kind == "f"] or [np.float32])
     return [t if t.dtype.kind == "f" else Tensor(t.data, dtype=dtype) for t in tensors]

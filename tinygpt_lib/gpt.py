@@ -150,7 +150,7 @@ class GPT(Module):
         return logits, None if targets is None else F.cross_entropy(logits, targets)
 
     def _check_ids(self, idx, cache):
-        idx = idx.data if isinstance(idx, Tensor) else Tensor(idx).data
+        idx = idx.data if isinstance(idx, Tensor) else idx if isinstance(idx, np.ndarray) else Tensor(idx).data
         if idx.ndim != 2 or 0 in idx.shape:
             raise ValueError(f"ids must have shape (batch, time), neither of them 0, got {idx.shape}: [ids] makes a batch of one")
         size, (B, T) = self.config.block_size, idx.shape

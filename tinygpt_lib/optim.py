@@ -16,7 +16,7 @@ class AdamW:
 
     def __init__(self, groups, lr=1e-3, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.01):
         if not 0 <= lr or not all(0 <= beta < 1 for beta in betas) or eps < 0 or weight_decay < 0:
-            raise ValueError(f"AdamW needs numbers of at least 0, betas in [0, 1), got lr {lr}, {eps}, {weight_decay}, {betas}")
+            raise ValueError(f"AdamW needs numbers of at least 0, betas in [0, 1), got {lr=}, {eps=}, {weight_decay=}, {betas=}")
         groups = [dict(g, params=list(g["params"])) if isinstance(g, dict) else g for g in groups]
         if not groups:
             raise ValueError("AdamW got no parameters: pass model.parameters()")

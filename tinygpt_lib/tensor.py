@@ -31,7 +31,7 @@ def record(data, parents, backward):
     """
     out = Tensor.__new__(Tensor)
     out.data, out.grad = np.asarray(data), None
-    out.requires_grad = _grad_enabled.get() and any(parent.requires_grad for parent in parents)
+    out.requires_grad = _grad_enabled.get() and any([parent.requires_grad for parent in parents])
     out._parents, out._backward = (parents, backward) if out.requires_grad else ((), None)
     return out
 
