@@ -62,17 +62,16 @@ class KVCache:
         future = F.future_mask(T, end, self.keys.dtype) if T > 1 else None  # the last token sees everything
         x = (tokens[ids] + positions[start:end]).reshape(B * T, -1)
         for (c_attn, attn_proj, c_fc, mlp_proj), keys, values in zip(layers, self.keys, self._values, strict=True):
-            qkv = _affine(x, *c_attn, normalise=True)
-            qkv = qkv.reshape(B, T, 3, model.config.n_head, -1).transpose(2, 0, 3, 1, 4)  # (3, B, H, T, D)
+            qkv = _after_norm(x, *c_attn).reshape(B, T, 3, model.config.n_head, -1).transpose(2, 0, 3, 1, 4)  # (3, B, H, T, D)
             q, keys[:, :, start:end], values[:, :, start:end, :-1] = qkv
             y = F.exp_scores(q, keys[:, :, :end], future) @ values[:, :, :end]
             y = y[..., :-1] / y[..., -1:]  # the values' last column is 1 and so y's the sum of the weights, in the same product
-            x += _affine(y.swapaxes(1, 2).reshape(x.shape), *attn_proj)
-            h = _affine(x, *c_fc, normalise=True)
+            _add_affine(x, y.swapaxes(1, 2).reshape(x.shape), *attn_proj)
+            h = _after_norm(x, *c_fc)
             h /= F.gelu_divisor(h)
-            x += _affine(h, *mlp_proj)
+            _add_affine(x, h, *mlp_proj)
         self.length = end
-        return _affine(x, *head, normalise=True).reshape(B, T, -1)
+        return _after_norm(x, *head).reshape(B, T, -1)
 
 
 def _folded(model):
@@ -80,8 +79,9 @@ def _folded(model):
 
     Their weight w and bias b go into the product that follows: (n w + b) W = n (w W) + b W. And all
     that is added to the stream loses its mean over the channels, so that the stream's mean is 0
-    and n is x / sqrt(x . x / C + eps); sqrt(C) goes into W as well, and the queries' 1 / sqrt(D). The matrices are laid side by
-    side in one array, which Linux gives large pages: a token takes an eighth less time.
+    and n is x / sqrt(x . x / C + eps); sqrt(C) goes into W as well, and the queries' 1 / sqrt(D). The matrices
+    are laid side by side in one array, which Linux gives large pages, and each so that its long rows are contiguous:
+    a token takes a quarter less time.
     """
     room = np.empty(sum(p.size for p in model.parameters()), dtype=model.wte.weight.dtype)
 
@@ -91,13 +91,13 @@ def _folded(model):
         return taken
 
     def after(ln, product):
-        weight = product.weight.data
-        bias = weight @ ln.bias.data + (product.bias.data if isinstance(product, Linear) else 0)
-        return np.multiply(weight, ln.weight.data * math.sqrt(len(ln.weight)), out=place(weight)).T, bias
+        weight = product.weight.data.T
+        bias = ln.bias.data @ weight + (product.bias.data if isinstance(product, Linear) else 0)
+        return np.multiply(weight, ln.weight.data[:, None] * math.sqrt(len(weight)), out=place(weight)), bias
 
     def centred(linear):
         weight, bias = linear.weight.data, linear.bias.data
-        return np.subtract(weight, weight.mean(axis=0), out=place(weight)).T, bias - bias.mean()
+        return np.subtract(weight, weight.mean(axis=0), out=place(weight)), bias - bias.mean()
 
     tokens, positions = (table.weight.data - table.weight.data.mean(axis=1, keepdims=True) for table in (model.wte, model.wpe))
     C, layers = model.config.n_embd, []
@@ -109,14 +109,19 @@ def _folded(model):
     return tokens, positions, layers, after(model.ln_f, model.wte)
 
 
-def _affine(x, weight, bias, normalise=False):
-    if normalise:
-        eps = x.shape[1] * F.EPS
-        # Of one row the factor is a Python number, in half the time of three arrays of one.
-        x = x / (math.sqrt(x[0].dot(x[0]) + eps) if len(x) == 1 else np.sqrt(np.vecdot(x, x, keepdims=True) + eps))
-    y = x.dot(weight)  # for one row, a tenth to a fifth faster than @
+def _after_norm(x, weight, bias):
+    """n weight + bias, with n the rows of x normalised: (N, C) to (N, O)."""
+    eps = x.shape[1] * F.EPS
+    # Of one row the factor is a Python number, in half the time of three arrays of one.
+    length = math.sqrt(x[0].dot(x[0]) + eps) if len(x) == 1 else np.sqrt(np.vecdot(x, x, keepdims=True) + eps)
+    y = (x / length).dot(weight)
     y += bias
     return y
+
+
+def _add_affine(x, y, weight, bias):
+    """x += y weight^T + bias: the product turned round takes three quarters of the time for 16 rows."""
+    x += weight.dot(y.T).T + bias
 
 
 class GPT(Module):
