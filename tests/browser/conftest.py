@@ -59,7 +59,7 @@ def server(tmp_path_factory):
     process.wait(10)
 
 
-@pytest.fixture(scope="module")  # while it's open, no other test can run an event loop
+@pytest.fixture(scope="package")  # while it's open, no test elsewhere can run an event loop
 def browser():
     from playwright.sync_api import sync_playwright
 
@@ -119,7 +119,7 @@ class Lab:
         }""")
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="package")
 def jupyterlab(browser, server):
     """The page of JupyterLab: to load it takes longer than most notebooks take to run."""
     return Lab(browser, f"{server}/lab?reset")
