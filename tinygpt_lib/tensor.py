@@ -168,9 +168,10 @@ class Tensor:
                     node.grad += g
                 continue
             pieces = node._backward(g)
+            distinct = len(set(map(id, pieces))) == len(pieces)
             for parent, piece in zip(node._parents, pieces, strict=True):
                 if piece is not None and parent.requires_grad:
-                    ours = piece is not g and piece.base is None and len(set(map(id, pieces))) == len(pieces)
+                    ours = distinct and piece is not g and piece.base is None
                     _add_gradient(grads, id(parent), piece.astype(parent.dtype, copy=False), ours)
             node._parents, node._backward = (), _used_up  # what the closure held can be freed now
 

@@ -158,21 +158,23 @@ def backward_on_all_cores(model, inputs, targets):
     """
     shares = min(_cores(), len(inputs))
     cuts = [len(inputs) * i // shares for i in range(1, shares)]
-    model.zero_grad()
-    seeds = model.rng.integers(2**63, size=shares - 1)
+    parameters, seeds = model.parameters(), model.rng.integers(2**63, size=shares - 1)
+    for parameter in parameters:
+        parameter.grad = None
 
     def work(seed, x, y):
-        share = model if seed is None else model.replica(np.random.default_rng(seed))
+        twins = {}
+        share = model if seed is None else model.replica(np.random.default_rng(seed), twins)
         _, loss = share(x, y)
         loss.backward(len(x) / len(inputs))
-        return loss.item() * len(x) / len(inputs), share.parameters()
+        return loss.item() * len(x) / len(inputs), twins
 
     (x, *xs), (y, *ys) = np.split(inputs, cuts), np.split(targets, cuts)
     others = _threads(os.getpid()).map(work, seeds, xs, ys)  # they start now, and are waited for below
-    losses, parameters = zip(work(None, x, y), *others, strict=True)
-    for parameter, *parts in zip(*parameters, strict=True):
-        for part in parts if parameter.grad is not None else ():
-            parameter.grad += part.grad
+    losses, (_, *twins) = zip(work(None, x, y), *others, strict=True)
+    for parameter in parameters:
+        for twin in twins if parameter.grad is not None else ():
+            parameter.grad += twin[parameter].grad
     return sum(losses)
 
 
