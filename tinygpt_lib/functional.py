@@ -14,6 +14,7 @@ from .tensor import Tensor, as_tensor, record
 SQRT_2_OVER_PI = math.sqrt(2 / math.pi)  # a Python float, so that float32 stays float32
 EPS = 1e-5  # added to the variance in LayerNorm, as in GPT-2
 QUERIES = 64  # in a block of attention
+CALM = 40.0  # exp of a number up to this size, and sums of many such, are far from float32's limits
 PIECE = 262_144  # elements: a few arrays of this size fit in a processor's cache, so several passes cost little more than one
 
 
@@ -87,32 +88,22 @@ def gelu(x):
     """0.5 x (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3))), the form that GPT-2 uses (Hendrycks and Gimpel, 2016)."""
     (x,) = _floats(x)
     a = x.data.reshape(-1)
-    gate, y = np.empty_like(a), np.empty_like(a)
+    y, slope = np.empty_like(a), np.empty_like(a)
 
-    def forward(s):
-        np.reciprocal(gelu_divisor(a[s], out=gate[s]), out=gate[s])
-        np.multiply(a[s], gate[s], out=y[s])
+    def piece(s):
+        gate = np.reciprocal(gelu_divisor(a[s]))
+        np.multiply(a[s], gate, out=y[s])
+        # y = x s(u) with s' = s (1 - s), so dy/dx = s + x s (1 - s) u' = s + y (1 - s) u'; here, as x, y and s are in the cache
+        d = np.multiply(a[s], a[s], out=slope[s])
+        d *= 6 * 0.044715 * SQRT_2_OVER_PI
+        d += 2 * SQRT_2_OVER_PI  # u'
+        d *= y[s]
+        d *= 1 - gate
+        d += gate
 
     with np.errstate(over="ignore"):
-        in_pieces(forward, len(a), a.size)
-
-    def backward(g):
-        # y = x s(u) with s' = s (1 - s), so dy/dx = s + x s (1 - s) u' = s + y (1 - s) u'
-        g, dx = g.reshape(-1), np.empty_like(a)
-
-        def piece(s):
-            slope = np.multiply(a[s], a[s], out=dx[s])
-            slope *= 6 * 0.044715 * SQRT_2_OVER_PI
-            slope += 2 * SQRT_2_OVER_PI  # u'
-            slope *= y[s]
-            slope *= 1 - gate[s]
-            slope += gate[s]
-            slope *= g[s]
-
-        in_pieces(piece, len(a), a.size)
-        return (dx.reshape(x.shape),)
-
-    return record(y.reshape(x.shape), (x,), backward)
+        in_pieces(piece, len(a), 4 * a.size)
+    return record(y.reshape(x.shape), (x,), lambda g: (g * slope.reshape(x.shape),))
 
 
 def gelu_divisor(x, out=None):
@@ -231,12 +222,14 @@ def causal_attention(q, k, v, p=0.0, rng=None):
     q, k, v = _floats(q, k, v)
     if q.shape[-1] != k.shape[-1] or k.shape != v.shape or q.shape[:-2] != k.shape[:-2] or q.shape[-2] > k.shape[-2]:
         raise ValueError(f"attention needs q (..., Tq, D), k and v (..., Tk, D), Tq <= Tk, got {q.shape}, {k.shape}, {v.shape}")
-    out = np.empty(q.shape, dtype=q.dtype)
-    saved = _attend(*map(_four_axes, (q.data, k.data, v.data, out)), p, rng)
+    out, scale = np.empty(q.shape, dtype=q.dtype), 1 / math.sqrt(q.shape[-1])
+    scaled = q.data * scale
+    saved = _attend(*map(_four_axes, (scaled, k.data, v.data, out)), p, rng)
 
     def backward(g):
         grads = [np.empty(t.shape, dtype=t.dtype) for t in (q, k, v)]
-        _attend_backward(*map(_four_axes, (g, q.data, k.data, v.data)), *saved, *map(_four_axes, grads))
+        _attend_backward(*map(_four_axes, (g, scaled, k.data, v.data)), *saved, *map(_four_axes, grads))
+        grads[0] *= scale
         return grads
 
     return record(out, (q, k, v), backward)
@@ -245,14 +238,17 @@ def causal_attention(q, k, v, p=0.0, rng=None):
 def causal_self_attention(qkv, n_head, p=0.0, rng=None):
     """`causal_attention` of n_head heads on queries, keys and values side by side: (B, T, 3C) to (B, T, C)."""
     (qkv,) = _floats(qkv)
-    B, T, C3 = qkv.shape
-    q, k, v = _split_heads(qkv.data, n_head)
-    out = np.empty((B, T, C3 // 3), dtype=qkv.dtype)
+    B, T, C = *qkv.shape[:2], qkv.shape[2] // 3
+    _, k, v = _split_heads(qkv.data, n_head)
+    scale = math.sqrt(n_head / C)  # 1 / sqrt(D); here it's rows of C numbers that are multiplied, later would be of D
+    q = _heads_first(qkv.data[..., :C] * scale, n_head)
+    out = np.empty((B, T, C), dtype=qkv.dtype)
     saved = _attend(q, k, v, _heads_first(out, n_head), p, rng)
 
     def backward(g):
         dqkv = np.empty_like(qkv.data)  # the three gradients are written into their places
         _attend_backward(_heads_first(g, n_head), q, k, v, *saved, *_split_heads(dqkv, n_head))
+        dqkv[..., :C] *= scale
         return (dqkv,)
 
     return record(out, (qkv,), backward)
@@ -283,11 +279,14 @@ def attend(q, k, v, future=None, mask=None, weights=None, out=None):
 
 
 def exp_scores(q, k, future=None, out=None):
-    """softmax(q k^T + future) before it's divided by its sums."""
+    """softmax(q k^T + future) before it's divided by its sums, each row times some factor of its own."""
     w = np.matmul(q, k.swapaxes(-1, -2), out=out)
+    calm = np.minimum.reduce(w, axis=None) > -CALM and np.maximum.reduce(w, axis=None) < CALM
     if future is not None:
         w += future
-    w -= np.maximum.reduce(w, axis=-1, keepdims=True)
+    if not calm:  # only then can exp overflow or vanish; to find each row's largest takes longer than exp
+        largest = np.maximum.reduce(w, axis=-1, keepdims=True)
+        w -= np.where(np.abs(largest) < CALM, 0, largest)
     return np.exp(w, out=w)
 
 
@@ -298,12 +297,12 @@ def future_mask(queries, keys, dtype):
 
 
 def _attend(q, k, v, out, p, rng):
-    """Write the attention's result into `out`; return what its backward needs. All (B, H, T, D).
+    """Write the attention's result into `out`; return what its backward needs. All (B, H, T, D), q divided by sqrt(D) before.
 
     A block of queries meets the keys up to its last only: of 2 blocks the first needs half the keys.
     """
     (B, H, Tq, D), Tk = q.shape, k.shape[2]
-    blocks, scale = [], 1 / math.sqrt(D)
+    blocks = []
     for start in range(0, Tq, QUERIES):
         stop = min(start + QUERIES, Tq)
         queries, keys = slice(start, stop), slice(0, Tk - Tq + stop)
@@ -313,7 +312,7 @@ def _attend(q, k, v, out, p, rng):
 
         def forward(s):
             dropped = None if mask is None else mask[s]
-            attend(q[s, :, queries] * scale, k[s, :, keys], v[s, :, keys], future, dropped, weights[s], out[s, :, queries])
+            attend(q[s, :, queries], k[s, :, keys], v[s, :, keys], future, dropped, weights[s], out[s, :, queries])
 
         in_pieces(forward, B, weights.size)
         blocks.append((queries, keys, weights, mask))
@@ -322,7 +321,6 @@ def _attend(q, k, v, out, p, rng):
 
 def _attend_backward(g, q, k, v, blocks, out, dq, dk, dv):
     """Write the gradients of queries, keys and values into dq, dk and dv, given that of the result."""
-    scale = 1 / math.sqrt(q.shape[-1])
     for queries, keys, weights, mask in reversed(blocks):
         first = keys.stop == k.shape[2]  # it writes the gradient of every key, the others add to it
 
@@ -335,7 +333,6 @@ def _attend_backward(g, q, k, v, blocks, out, dq, dk, dv):
             # softmax's Jacobian, as above: dscores = w (dw - sum_j dw_j w_j), and that sum is g . out
             dw -= np.vecdot(gq, oq, keepdims=True)
             dw *= w
-            dw *= scale
             np.matmul(dw, k[s, :, keys], out=dq[s, :, queries])
             _add_product(dw.swapaxes(-1, -2), q[s, :, queries], dk[s, :, keys], first)
 

@@ -134,10 +134,11 @@ def _typical(probs, p):
 
 def _until(rank, probs, mass):
     """True in rising rank, equal ones by id, for the first tokens whose probabilities add up to `mass`."""
-    rows, order = np.arange(len(probs))[:, None], np.argsort(rank, axis=-1, kind="stable")
-    kept = np.ones(probs.shape, dtype=bool)  # the first always is, each other one if those before it fall short
-    kept[rows, order[:, 1:]] = probs[rows, order[:, :-1]].cumsum(axis=-1) < mass - TOLERANCE
-    return kept
+    order = np.argsort(rank, axis=-1, kind="stable")
+    order += np.arange(0, probs.size, probs.shape[-1])[:, None]  # places in all rows, one behind the other
+    kept = np.ones(probs.size, dtype=bool)  # the first always is, each other one if those before it fall short
+    kept[order[:, 1:]] = probs.reshape(-1)[order[:, :-1]].cumsum(axis=-1) < mass - TOLERANCE
+    return kept.reshape(probs.shape)
 
 
 _BY_PROBABILITY = {"top_p": _nucleus, "min_p": _near_the_likeliest, "typical_p": _typical}
@@ -183,9 +184,8 @@ def draw(probs, rng):
 def _invert(probs, u):
     total = probs.cumsum(axis=-1)
     last = total[..., -1:]
-    passed = total <= np.asarray(u)[..., None] * last
-    passed &= total < last  # where the product was rounded up to last
-    return passed.sum(axis=-1)
+    # Where the product was rounded up to last, the number before it.
+    return (total <= np.minimum(np.asarray(u)[..., None] * last, np.nextafter(last, 0))).sum(axis=-1)
 
 
 # ---- all of it
@@ -220,7 +220,7 @@ def sample(logits, settings, rng, seen=()):
     u = rng.random() if x.ndim == 1 else rng.random(len(x))
     if settings.repetition_penalty != 1:
         x = _penalised(x.astype(np.float64), seen, settings.repetition_penalty)
-    rows, ids = np.atleast_2d(x), None
+    rows, ids = x.reshape(-1, x.shape[-1]), None
     if settings.temperature == 0:
         return int(x.argmax()) if x.ndim == 1 else x.argmax(axis=-1)  # which no filter cuts
     if settings.top_k:

@@ -155,25 +155,24 @@ class Tensor:
         gradient = np.array(gradient, dtype=self.dtype)
         if gradient.shape != self.shape:
             raise ValueError(f"the gradient must have the Tensor's shape {self.shape}, got {gradient.shape}")
-        order, grads = topological_order(self), {id(self): (gradient, True)}
+        order, grads = topological_order(self), {self: (gradient, True)}
         while order:
             node = order.pop()
-            g, ours = grads.pop(id(node), (None, None))
-            if g is None:
+            if node not in grads or node._backward is None:
                 continue
-            if node._backward is None:
-                if node.grad is None:
-                    node.grad = np.array(g, copy=None if ours else True)
-                else:
-                    node.grad += g
-                continue
+            g, _ = grads.pop(node)
             pieces = node._backward(g)
             distinct = len(set(map(id, pieces))) == len(pieces)
             for parent, piece in zip(node._parents, pieces, strict=True):
                 if piece is not None and parent.requires_grad:
                     ours = distinct and piece is not g and piece.base is None
-                    _add_gradient(grads, id(parent), piece.astype(parent.dtype, copy=False), ours)
+                    _add_gradient(grads, parent, piece.astype(parent.data.dtype, copy=False), ours)
             node._parents, node._backward = (), _used_up  # what the closure held can be freed now
+        for leaf, (g, ours) in grads.items():
+            if leaf.grad is None:
+                leaf.grad = np.array(g, copy=None if ours else True)
+            else:
+                leaf.grad += g
 
     # ---- arithmetic
 

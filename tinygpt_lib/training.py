@@ -140,7 +140,7 @@ def _steps(state, windows, val_ids):
 def train_step(model, optimizer, inputs, targets, max_grad_norm=1.0):
     """One update from a batch (B, T); returns (loss, gradient norm before clipping)."""
     model.train()
-    with one_blas_thread(), keep_freed_memory():
+    with one_blas_thread():
         loss = backward_on_all_cores(model, inputs, targets)
     norm = clip_grad_norm(optimizer.params, max_grad_norm)
     if not math.isfinite(norm):
@@ -314,7 +314,7 @@ def _cores():
 
 
 _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_THRESHOLD = -1, -2, -3  # from glibc's malloc.h
-_KEEP = ((_M_MMAP_THRESHOLD, 1 << 25), (_M_TRIM_THRESHOLD, (1 << 31) - 1), (_M_TOP_PAD, 1 << 26))
+_KEEP = ((_M_MMAP_THRESHOLD, 1 << 25), (_M_TRIM_THRESHOLD, (1 << 31) - 1), (_M_TOP_PAD, 1 << 27))
 _GROWN = ((_M_MMAP_THRESHOLD, 1 << 25), (_M_TRIM_THRESHOLD, 1 << 26), (_M_TOP_PAD, 1 << 17))
 
 

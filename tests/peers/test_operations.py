@@ -186,7 +186,6 @@ LARGE = {
     "cross_entropy": [3 * numbers(6, 90_000)],
     "gelu": [3 * numbers(600, 1000)],
     "layer_norm": [numbers(2000, 300), numbers(300), numbers(300)],
-    "linear": [numbers(2000, 50), numbers(300, 50), numbers(300)],
     "self-attention": [numbers(40, 140, 12)],
 }
 
