@@ -505,6 +505,21 @@ def test_huge_scores_do_not_overflow():
     assert np.isfinite(q.grad).all()
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("offset", [-2000, -200, -41, -39, 0, 39, 41, 200, 2000])
+def test_only_the_differences_of_a_rows_scores_matter(offset, dtype):
+    # The second of two heads is calm, so that one is shifted and one is not; each query's own offset grows with its place.
+    q, k, v = (numbers(1, 2, 6, 4, seed=i) for i in range(3))
+    expected = causal_attention(*(Tensor(a, dtype=np.float64) for a in (q, k, v))).data
+    places, ones = np.array([offset, 0])[None, :, None, None] * np.linspace(0.5, 1, 6)[:, None], np.ones((1, 2, 6, 1))
+    longer = [np.concatenate(pair, axis=-1) for pair in ((q, places), (k, ones), (v, 0 * ones))]
+    longer[0] *= math.sqrt(5) / math.sqrt(4)  # the heads are wider by one
+    longer[0][..., -1] *= math.sqrt(4)
+    out = causal_attention(*(Tensor(a, dtype=dtype) for a in longer)).data
+    rounding = (100 + 4 * abs(offset)) * np.finfo(dtype).eps  # a score is rounded by its size
+    np.testing.assert_allclose(out[..., :-1], expected, rtol=0, atol=rounding)
+
+
 SHAPES_THAT_DO_NOT_FIT = [
     [(3, 4), (3, 5), (3, 5)],
     [(3, 4), (3, 4), (2, 4)],

@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -250,6 +251,18 @@ def test_a_forked_process_trains_too():
         finally:
             os._exit(1)
     assert os.waitpid(child, 0)[1] == 0
+
+
+def test_freed_memory_is_kept_while_training_runs_and_no_longer(monkeypatch):
+    calls = []
+    monkeypatch.setattr(training, "_glibc", lambda: SimpleNamespace(mallopt=lambda *call: calls.append(call)))
+    steps = train(TrainState(GPT(CONFIG)), np.arange(100) % CONFIG.vocab_size)
+    assert not calls
+    for _ in range(3):
+        next(steps)
+        assert calls == list(training._KEEP)
+    steps.close()
+    assert calls == [*training._KEEP, *training._GROWN]
 
 
 def test_a_step_trains_with_dropout_whatever_the_models_mode_was():

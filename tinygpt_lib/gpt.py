@@ -67,7 +67,7 @@ class KVCache:
             qkv = c_attn.dot(_normalised(x)).reshape(3, H, -1, B, T).transpose(0, 3, 1, 4, 2)  # (3, B, H, T, D)
             q, keys[:, :, start:end], values[:, :, start:end, :-1] = qkv
             y = F.exp_scores(np.ascontiguousarray(q), keys[:, :, :end], future) @ values[:, :, :end]
-            y = y / y[..., -1:]  # the values' last column is 1, so y's was the weights' sum; now it's 1, to multiply the bias with
+            y = y / y[..., -1:]  # the values' last column is 1, so y's was the weights' sum, and is now 1 for the bias
             stream += attn_proj.dot(y.transpose(1, 3, 0, 2).reshape(-1, B * T))
             h = np.ones((len(c_fc) + 1, B * T), dtype=x.dtype)
             c_fc.dot(_normalised(x), out=h[:-1])
@@ -90,29 +90,23 @@ def _folded(model, batch):
     matrices = [p.data for p in model.parameters() if p.ndim > 1]
     room = np.empty(sum(m.size + len(m) * H for m in matrices), dtype=matrices[0].dtype)
 
-    def place(operation, weight, row, bias, heads=1):
-        """operation(weight, row), with a share of the bias behind the columns of each head."""
+    def place(weight, bias, heads=1):
+        """A matrix of `weight` and, behind the columns of each head, a share of the bias."""
         nonlocal room
         (O, C), size = weight.shape, weight.size + len(weight) * heads
-        taken, room = room[:size], room[size:]
-        if batch == 1 and O > C:
-            matrix = taken.reshape(C + 1, O)
-            matrix[:-1], matrix[-1] = weight.T, bias  # turned first, as an operation on columns would take twice as long
-            operation(matrix[:-1], row[:, None], out=matrix[:-1])
-            return matrix.T
-        matrix = taken.reshape(O, heads, -1)
-        operation(weight.reshape(O, heads, -1), row.reshape(heads, -1), out=matrix[..., :-1])
-        matrix[..., -1] = bias[:, None] / heads
-        return matrix.reshape(O, -1)
+        matrix = room[:size].reshape(C + 1, O).T if batch == 1 and O > C else room[:size].reshape(O, C + heads)
+        parts, room = matrix.reshape(O, heads, -1), room[size:]
+        parts[..., :-1], parts[..., -1] = weight.reshape(O, heads, -1), bias[:, None] / heads
+        return matrix
 
     def after(ln, product):
         weight = product.weight.data
         bias = weight @ ln.bias.data + (product.bias.data if isinstance(product, Linear) else 0)
-        return place(np.multiply, weight, ln.weight.data * math.sqrt(C), bias)
+        return place(weight * (ln.weight.data * math.sqrt(C)), bias)
 
     def centred(linear, heads=1):
         weight, bias = linear.weight.data, linear.bias.data
-        return place(np.subtract, weight, weight.mean(axis=0), bias - bias.mean(), heads)
+        return place(weight - weight.mean(axis=0), bias - bias.mean(), heads)
 
     for block in model.h:
         c_attn = after(block.ln_1, block.attn.c_attn)

@@ -117,24 +117,25 @@ def train(state, ids, val_ids=None):
 
 def _steps(state, windows, val_ids):
     settings, model = state.settings, state.model
-    while state.step < settings.steps:
-        start, val_loss = time.perf_counter(), None
-        state.optimizer.lr = warmup_cosine(
-            state.step, settings.learning_rate, settings.warmup_steps, settings.steps, settings.min_learning_rate
-        )
-        with ctrl_c_waits():  # between two steps the state is whole, within one it isn't
-            loss, norm = train_step(model, state.optimizer, *next(windows), settings.max_grad_norm)
-            state.step += 1
-            state.update_mean()
-            state.recent.append(loss)
-            speed = settings.batch_size * model.config.block_size / (time.perf_counter() - start)
-            if state.step % settings.eval_every == 0 or state.step == settings.steps:
-                if val_ids is not None:
-                    val_loss = estimate_loss(state.result(), val_ids)
-                state.history.append({"step": state.step, "train_loss": float(np.mean(state.recent)), "val_loss": val_loss})
-                state.recent = []
-            state.seconds += time.perf_counter() - start
-        yield Metrics(state.step, loss, state.optimizer.lr, norm, speed, val_loss)
+    with keep_freed_memory():
+        while state.step < settings.steps:
+            start, val_loss = time.perf_counter(), None
+            state.optimizer.lr = warmup_cosine(
+                state.step, settings.learning_rate, settings.warmup_steps, settings.steps, settings.min_learning_rate
+            )
+            with ctrl_c_waits():  # between two steps the state is whole, within one it isn't
+                loss, norm = train_step(model, state.optimizer, *next(windows), settings.max_grad_norm)
+                state.step += 1
+                state.update_mean()
+                state.recent.append(loss)
+                speed = settings.batch_size * model.config.block_size / (time.perf_counter() - start)
+                if state.step % settings.eval_every == 0 or state.step == settings.steps:
+                    if val_ids is not None:
+                        val_loss = estimate_loss(state.result(), val_ids)
+                    state.history.append({"step": state.step, "train_loss": float(np.mean(state.recent)), "val_loss": val_loss})
+                    state.recent = []
+                state.seconds += time.perf_counter() - start
+            yield Metrics(state.step, loss, state.optimizer.lr, norm, speed, val_loss)
 
 
 def train_step(model, optimizer, inputs, targets, max_grad_norm=1.0):
@@ -314,7 +315,7 @@ def _cores():
 
 
 _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_THRESHOLD = -1, -2, -3  # from glibc's malloc.h
-_KEEP = ((_M_MMAP_THRESHOLD, 1 << 25), (_M_TRIM_THRESHOLD, (1 << 31) - 1), (_M_TOP_PAD, 1 << 27))
+_KEEP = ((_M_MMAP_THRESHOLD, 1 << 25), (_M_TRIM_THRESHOLD, (1 << 31) - 1), (_M_TOP_PAD, 1 << 26))
 _GROWN = ((_M_MMAP_THRESHOLD, 1 << 25), (_M_TRIM_THRESHOLD, 1 << 26), (_M_TOP_PAD, 1 << 17))
 
 
