@@ -61,17 +61,17 @@ class KVCache:
         start, end = self.length, self.length + T
         future = F.future_mask(T, end, self.keys.dtype) if T > 1 else None  # the last token sees everything
         embedded = (model.wte.weight.data[ids] + model.wpe.weight.data[start:end]).reshape(B * T, -1).T  # (C, N)
-        x = np.empty((len(embedded) + 1, B * T), dtype=embedded.dtype)
-        stream = np.subtract(embedded, embedded.mean(axis=0), out=x[:-1])  # the last row is `_normalised`'s
+        # Of the columns each last number is 1, to multiply a matrix's bias with.
+        x, h = (np.ones((rows + 1, B * T), dtype=embedded.dtype) for rows in (len(embedded), 4 * len(embedded)))
+        stream, hidden = np.subtract(embedded, embedded.mean(axis=0), out=x[:-1]), h[:-1]
         for (c_attn, attn_proj, c_fc, mlp_proj), keys, values in zip(layers, self.keys, self._values, strict=True):
             qkv = c_attn.dot(_normalised(x)).reshape(3, H, -1, B, T).transpose(0, 3, 1, 4, 2)  # (3, B, H, T, D)
             q, keys[:, :, start:end], values[:, :, start:end, :-1] = qkv
             y = F.exp_scores(np.ascontiguousarray(q), keys[:, :, :end], future) @ values[:, :, :end]
-            y = y / y[..., -1:]  # the values' last column is 1, so y's was the weights' sum, and is now 1 for the bias
+            y = y / y[..., -1:]  # the values' last column is 1, so y's was the weights' sum, and is 1 now
             stream += attn_proj.dot(y.transpose(1, 3, 0, 2).reshape(-1, B * T))
-            h = np.ones((len(c_fc) + 1, B * T), dtype=x.dtype)
-            c_fc.dot(_normalised(x), out=h[:-1])
-            h[:-1] /= F.gelu_divisor(h[:-1])
+            c_fc.dot(_normalised(x), out=hidden)
+            hidden /= F.gelu_divisor(hidden)
             stream += mlp_proj.dot(h)
         self.length = end
         return head.dot(_normalised(x)).T.reshape(B, T, -1)
@@ -116,9 +116,9 @@ def _folded(model, batch):
 
 
 def _normalised(x):
-    """The columns of the stream x[:-1] (C, N) over their lengths and, below them, ones, to multiply the bias with.
+    """The columns of the stream x[:-1] (C, N) over their lengths, and below them ones, as the lengths go into x[-1].
 
-    The lengths go into x[-1]. Of one column it's a Python number, in half the time of arrays of one.
+    The length of a single column is a Python number, in half the time of arrays of one.
     """
     stream, eps = x[:-1], (len(x) - 1) * F.EPS
     if x.shape[1] == 1:
