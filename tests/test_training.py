@@ -373,9 +373,9 @@ def test_ctrl_c_within_a_step_takes_effect_after_it(monkeypatch):
     state, whole = fresh(), fresh()
     step = state.optimizer.step
 
-    def interrupted_step():
+    def interrupted_step(*which):
         signal.raise_signal(signal.SIGINT)
-        step()
+        step(*which)
 
     state.optimizer.step = interrupted_step
     with pytest.raises(KeyboardInterrupt):

@@ -65,12 +65,12 @@ def cross_entropy(logits, targets):
     p, losses, rows = np.empty_like(z), np.empty(len(z), dtype=np.float64), np.arange(len(z))
 
     def forward(s):
-        e = z[s] - z[s].max(axis=-1, keepdims=True)
+        e = np.subtract(z[s], z[s].max(axis=-1, keepdims=True), out=p[s])
         losses[s] = -e[rows[: len(e)], ids[s]]
         np.exp(e, out=e)
         total = e.sum(axis=-1, keepdims=True)
         losses[s] += np.log(total[:, 0])
-        np.divide(e, total, out=p[s])
+        e /= total
 
     in_pieces(forward, len(z), z.size)
 

@@ -33,10 +33,11 @@ class AdamW:
         self.m = [np.zeros_like(p.data) for p in self.params]  # running mean of the gradient
         self.v = [np.zeros_like(p.data) for p in self.params]  # and of its square
 
-    def step(self):
-        """Move every parameter that has a gradient."""
+    def step(self, which=slice(None)):
+        """Move every parameter that has a gradient, or `which` of them."""
         (b1, b2), lr = self.betas, self.lr
-        for i, (p, m, v, decay) in enumerate(zip(self.params, self.m, self.v, self.decays, strict=True)):
+        for i in range(len(self.params))[which]:
+            p, m, v, decay = self.params[i], self.m[i], self.v[i], self.decays[i]
             if p.grad is None:
                 continue
             self.t[i] += 1

@@ -146,7 +146,8 @@ def train_step(model, optimizer, inputs, targets, max_grad_norm=1.0):
     norm = clip_grad_norm(optimizer.params, max_grad_norm)
     if not math.isfinite(norm):
         raise FloatingPointError(f"the loss became {loss}: the learning rate ({optimizer.lr:.1e}) is too high for this model")
-    optimizer.step()
+    # Each core moves its share of the parameters, which for larger models takes two thirds of the time.
+    list(_threads(os.getpid()).map(optimizer.step, [slice(k, None, _cores()) for k in range(_cores())]))
     return loss, norm
 
 
