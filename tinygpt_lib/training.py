@@ -146,8 +146,7 @@ def train_step(model, optimizer, inputs, targets, max_grad_norm=1.0):
     norm = clip_grad_norm(optimizer.params, max_grad_norm)
     if not math.isfinite(norm):
         raise FloatingPointError(f"the loss became {loss}: the learning rate ({optimizer.lr:.1e}) is too high for this model")
-    # Each core moves its share of the parameters, which for larger models takes two thirds of the time.
-    list(_threads(os.getpid()).map(optimizer.step, [slice(k, None, _cores()) for k in range(_cores())]))
+    _on_all_cores(optimizer.step, [slice(k, None, _cores()) for k in range(_cores())])
     return loss, norm
 
 
@@ -158,9 +157,8 @@ def backward_on_all_cores(model, inputs, targets):
     and the gradients are averaged. NumPy's products alone would use all cores, but the rest only one.
     On another number of cores the sums are rounded in another order, and dropout draws otherwise.
     """
-    shares = min(_cores(), len(inputs))
-    cuts = [len(inputs) * i // shares for i in range(1, shares)]
-    parameters, seeds = model.parameters(), model.rng.integers(2**63, size=shares - 1)
+    parameters, shares = model.parameters(), min(_cores(), len(inputs))
+    seeds = [None, *model.rng.integers(2**63, size=shares - 1)]
     for parameter in parameters:
         parameter.grad = None
 
@@ -171,13 +169,19 @@ def backward_on_all_cores(model, inputs, targets):
         loss.backward(len(x) / len(inputs))
         return loss.item() * len(x) / len(inputs), twins
 
-    (x, *xs), (y, *ys) = np.split(inputs, cuts), np.split(targets, cuts)
-    others = _threads(os.getpid()).map(work, seeds, xs, ys)  # they start now, and are waited for below
-    losses, (_, *twins) = zip(work(None, x, y), *others, strict=True)
+    results = _on_all_cores(work, seeds, np.array_split(inputs, shares), np.array_split(targets, shares))
+    losses, (_, *twins) = zip(*results, strict=True)
     for parameter in parameters:
         for twin in twins if parameter.grad is not None else ():
             parameter.grad += twin[parameter].grad
     return sum(losses)
+
+
+def _on_all_cores(work, *arguments):
+    """[work(*a) for a in zip(*arguments)], the first of them in this thread while the others are in threads of their own."""
+    first, *others = zip(*arguments, strict=True)
+    results = _threads(os.getpid()).map(lambda a: work(*a), others)  # they start now, and are waited for below
+    return [work(*first), *results]
 
 
 def estimate_loss(model, ids, batch_size=32):
