@@ -91,10 +91,10 @@ def gelu(x):
     y, slope = np.empty_like(a), np.empty_like(a)
 
     def piece(s):
-        gate = np.reciprocal(gelu_divisor(a[s]))
-        np.multiply(a[s], gate, out=y[s])
-        # y = x s(u) with s' = s (1 - s), so dy/dx = s + x s (1 - s) u' = s + y (1 - s) u', now that x, y and s are in the cache
         d = np.multiply(a[s], a[s], out=slope[s])
+        gate = np.reciprocal(gelu_divisor(a[s], d))
+        np.multiply(a[s], gate, out=y[s])
+        # y = x s(u) with s' = s (1 - s), so dy/dx = s + x s (1 - s) u' = s + y (1 - s) u', now that x^2, y and s are in the cache
         d *= 6 * 0.044715 * SQRT_2_OVER_PI
         d += 2 * SQRT_2_OVER_PI  # u'
         d *= y[s]
@@ -106,13 +106,12 @@ def gelu(x):
     return record(y.reshape(x.shape), (x,), lambda g: (g * slope.reshape(x.shape),))
 
 
-def gelu_divisor(x, out=None):
-    """What GELU divides an array x by: 0.5 (1 + tanh(u / 2)) is 1 / (1 + exp(-u)), in half tanh's time.
+def gelu_divisor(x, square):
+    """What GELU divides an array x by, given x * x: 0.5 (1 + tanh(u / 2)) is 1 / (1 + exp(-u)), in half tanh's time.
 
     Where the result is 0, exp overflows to inf: call it within np.errstate(over="ignore").
     """
-    u = np.multiply(x, x, out=out)  # each line works in place, which takes a quarter less time than one expression
-    u *= -2 * 0.044715 * SQRT_2_OVER_PI
+    u = square * (-2 * 0.044715 * SQRT_2_OVER_PI)  # the others work in place: a quarter less time than one expression
     u -= 2 * SQRT_2_OVER_PI
     u *= x
     np.exp(u, out=u)
@@ -264,7 +263,7 @@ def attend(q, k, v, future=None, mask=None, weights=None, out=None):
 def exp_scores(q, k, future=None, out=None):
     """softmax(q k^T + future) before it's divided by its sums, each row times some factor of its own."""
     w = np.matmul(q, k.swapaxes(-1, -2), out=out)
-    calm = np.minimum.reduce(w, axis=None) > -CALM and np.maximum.reduce(w, axis=None) < CALM
+    calm = w.item(w.argmin()) > -CALM and w.item(w.argmax()) < CALM  # for a single query in half the time of w.min() and w.max()
     if future is not None:
         w += future
     if not calm:  # only then can exp overflow or vanish; to find each row's largest takes longer than exp

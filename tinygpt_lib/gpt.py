@@ -41,10 +41,11 @@ class KVCache:
     """
 
     def __init__(self, config, batch=1, dtype=np.float32):
-        shape, D = (config.n_layer, batch, config.n_head, config.block_size), config.n_embd // config.n_head
-        self.keys, self._values = np.empty((*shape, D), dtype=dtype), np.ones((*shape, D + 1), dtype=dtype)
-        self.values, self.length, self._model = self._values[..., :-1], 0, None
-        self.config, self.batch = config, batch
+        shape, D = (config.n_layer, 2, batch, config.n_head, config.block_size), config.n_embd // config.n_head
+        self._both = np.empty((*shape, D + 1), dtype=dtype)
+        self._both[..., -1] = 1  # `read` says what for
+        self.keys, self.values = self._both.swapaxes(0, 1)[..., :-1]
+        self.config, self.batch, self.length, self._model = config, batch, 0, None
 
     @np.errstate(over="ignore")  # as gelu_divisor asks
     def read(self, model, ids):
@@ -61,17 +62,20 @@ class KVCache:
         start, end = self.length, self.length + T
         future = F.future_mask(T, end, self.keys.dtype) if T > 1 else None  # the last token sees everything
         embedded = (model.wte.weight.data[ids] + model.wpe.weight.data[start:end]).reshape(B * T, -1).T  # (C, N)
-        # Of the columns each last number is 1, to multiply a matrix's bias with.
-        x, h = (np.ones((rows + 1, B * T), dtype=embedded.dtype) for rows in (len(embedded), 4 * len(embedded)))
-        stream, hidden = np.subtract(embedded, embedded.mean(axis=0), out=x[:-1]), h[:-1]
-        for (c_attn, attn_proj, c_fc, mlp_proj), keys, values in zip(layers, self.keys, self._values, strict=True):
+        C, both = len(embedded), self._both[..., :end, :]
+        news, keys, values = both[..., start:, :-1], both[:, 0, ..., :-1], both[:, 1]
+        # The last row of x belongs to `_normalised`; that of h is 1, to multiply a matrix's bias with.
+        x, h = np.empty((C + 1, B * T), dtype=both.dtype), np.ones((4 * C + 1, B * T), dtype=both.dtype)
+        stream, hidden, x[-1] = x[:-1], h[:-1], math.sqrt(C * F.EPS)
+        np.subtract(embedded, embedded.mean(axis=0), out=stream)
+        for (c_attn, attn_proj, c_fc, mlp_proj), new, k, v in zip(layers, news, keys, values, strict=True):
             qkv = c_attn.dot(_normalised(x)).reshape(3, H, -1, B, T).transpose(0, 3, 1, 4, 2)  # (3, B, H, T, D)
-            q, keys[:, :, start:end], values[:, :, start:end, :-1] = qkv
-            y = F.exp_scores(np.ascontiguousarray(q), keys[:, :, :end], future) @ values[:, :, :end]
+            new[:] = qkv[1:]
+            y = F.exp_scores(np.ascontiguousarray(qkv[0]), k, future) @ v
             y = y / y[..., -1:]  # the values' last column is 1, so y's was the weights' sum, and is 1 now
             stream += attn_proj.dot(y.transpose(1, 3, 0, 2).reshape(-1, B * T))
             c_fc.dot(_normalised(x), out=hidden)
-            hidden /= F.gelu_divisor(hidden)
+            hidden /= F.gelu_divisor(hidden, hidden * hidden)
             stream += mlp_proj.dot(h)
         self.length = end
         return head.dot(_normalised(x)).T.reshape(B, T, -1)
@@ -87,8 +91,7 @@ def _folded(model, batch):
     each lies so that its longer side is contiguous, for several row by row, which took an eighth off.
     """
     C, H, layers = model.config.n_embd, model.config.n_head, []
-    matrices = [p.data for p in model.parameters() if p.ndim > 1]
-    room = np.empty(sum(m.size + len(m) * H for m in matrices), dtype=matrices[0].dtype)
+    room = np.empty(len(model.h) * C * (12 * C + 8 + H) + len(model.wte.weight) * (C + 1), dtype=model.wte.weight.dtype)
 
     def place(weight, bias, heads=1):
         """A matrix of `weight` and, behind the columns of each head, a share of the bias."""
@@ -116,16 +119,13 @@ def _folded(model, batch):
 
 
 def _normalised(x):
-    """The columns of the stream x[:-1] (C, N) over their lengths, and below them ones, as the lengths go into x[-1].
+    """The columns of x (C + 1, N) over their lengths, with 1 in the place of the last number, sqrt(C eps).
 
     The length of a single column is a Python number, in half the time of arrays of one.
     """
-    stream, eps = x[:-1], (len(x) - 1) * F.EPS
-    if x.shape[1] == 1:
-        x[-1] = length = math.sqrt(np.vdot(stream, stream) + eps)
-    else:
-        x[-1] = length = np.sqrt(np.vecdot(stream, stream, axis=0) + eps)
-    return x / length
+    n = x / (math.sqrt(np.vdot(x, x)) if x.shape[1] == 1 else np.sqrt(np.vecdot(x, x, axis=0)))
+    n[-1] = 1
+    return n
 
 
 class GPT(Module):

@@ -102,10 +102,25 @@ def _scaled(x, value):
 def _largest(x, k):
     """True for the min(k, V) largest of each row; of equal ones those with the lower ids."""
     k = min(k, x.shape[-1])
-    threshold = np.partition(x, -k, axis=-1)[:, -k, None]
-    largest = x >= threshold
-    if np.count_nonzero(largest) > k * len(x):
-        above = x > threshold
+    return _first(x, np.full((len(x), 1), k), np.partition(x, -k, axis=-1)[:, -k, None])
+
+
+def _top_places(x, k):
+    """(B, min(k, V)) rising places in x.reshape(-1) of the numbers that `_largest` keeps."""
+    (B, V), some = x.shape, None
+    if V >= 256 * k:
+        # The k-th largest of the groups' largest numbers is at most the k-th largest number, and few numbers reach it.
+        groups = x[:, : V // 32 * 32].reshape(B, 32, -1).max(axis=1)
+        some = np.flatnonzero((x >= np.partition(groups, -k, axis=-1)[:, -k, None]).any(axis=0))
+    places = np.flatnonzero(_largest(x if some is None else x[:, some], k)).reshape(B, -1)
+    return places if some is None else some[places % len(some)] + np.arange(0, B * V, V)[:, None]
+
+
+def _first(x, k, kth):
+    """True for the k largest numbers of each row, given the k-th; of equal ones those with the lower ids. k, kth: (B, 1)."""
+    largest = x >= kth
+    if np.count_nonzero(largest) > np.add.reduce(k, axis=None):
+        above = x > kth
         equal = largest & ~above
         largest = above | equal & (equal.cumsum(axis=-1) <= k - above.sum(axis=-1, keepdims=True))
     return largest
@@ -113,13 +128,11 @@ def _largest(x, k):
 
 def _nucleus(probs, p):
     V = probs.shape[-1]
-    if V <= 256:
-        return _until(-probs, probs, p)
     # Of a large vocabulary only some need sorting: tokens below (1 - p) / V hold less than 1 - p together.
-    some = np.flatnonzero((probs >= 0.5 * (1 - p) / V).any(axis=0))
-    kept = np.zeros(probs.shape, dtype=bool)
-    kept[:, some] = _until(-probs[:, some], probs[:, some], p)
-    return kept
+    some = probs if V <= 256 else probs[:, (probs >= 0.5 * (1 - p) / V).any(axis=0)]
+    falling = np.sort(some, axis=-1)[:, ::-1]
+    k = _needed(falling, p)
+    return _first(probs, k, falling[np.arange(len(k))[:, None], k - 1])
 
 
 def _near_the_likeliest(probs, p):
@@ -129,16 +142,15 @@ def _near_the_likeliest(probs, p):
 def _typical(probs, p):
     surprise = -np.log(np.maximum(probs, np.finfo(np.float64).tiny))
     distance = np.abs(surprise - (probs * surprise).sum(axis=-1, keepdims=True))
-    return _until(np.where(probs > 0, distance, np.inf), probs, p)
+    typical = np.where(probs > 0, -distance, -np.inf)
+    rows, order = np.arange(len(probs))[:, None], np.argsort(-typical, axis=-1, kind="stable")
+    k = _needed(probs[rows, order], p)
+    return _first(typical, k, typical[rows, order[rows, k - 1]])
 
 
-def _until(rank, probs, mass):
-    """True in rising rank, equal ones by id, for the first tokens whose probabilities add up to `mass`."""
-    order = np.argsort(rank, axis=-1, kind="stable")
-    order += np.arange(0, probs.size, probs.shape[-1])[:, None]  # places in all rows, one behind the other
-    kept = np.ones(probs.size, dtype=bool)  # the first always is, each other one if those before it fall short
-    kept[order[:, 1:]] = probs.reshape(-1)[order[:, :-1]].cumsum(axis=-1) < mass - TOLERANCE
-    return kept.reshape(probs.shape)
+def _needed(probs, mass):
+    """(B, 1): how many of each row's probabilities, from its first, it takes to reach `mass`."""
+    return 1 + np.add.reduce(probs.cumsum(axis=-1)[:, :-1] < mass - TOLERANCE, axis=-1, keepdims=True)
 
 
 _BY_PROBABILITY = {"top_p": _nucleus, "min_p": _near_the_likeliest, "typical_p": _typical}
@@ -160,10 +172,14 @@ def _penalised(x, seen, penalty):
 
 def softmax(logits, temperature=1):
     """Probabilities of logits / temperature, in float64; -inf gives exactly 0."""
-    x = np.asarray(logits, dtype=np.float64)
-    with np.errstate(over="ignore"):  # what overflows is -inf, and its exp rightly 0
-        e = np.exp((x - x.max(axis=-1, keepdims=True)) / temperature)
+    e = _exponentials(np.asarray(logits), temperature)
     return e / e.sum(axis=-1, keepdims=True)
+
+
+def _exponentials(x, temperature):
+    """softmax(x / temperature) before it's divided by its sums."""
+    with np.errstate(over="ignore"):  # what overflows is -inf, and its exp rightly 0
+        return np.exp(np.subtract(x, np.maximum.reduce(x, axis=-1, keepdims=True), dtype=np.float64) / temperature)
 
 
 def draw(probs, rng):
@@ -178,14 +194,14 @@ def draw(probs, rng):
     totals = np.atleast_1d(probs.sum(axis=-1))
     if probs.ndim not in (1, 2) or not (probs >= 0).all() or not all(0 < total < math.inf for total in totals):
         raise ValueError("draw needs probabilities (V,) or (B, V), finite, not negative, and not all 0 in a row")
-    return _invert(probs, rng.random(len(probs))) if probs.ndim == 2 else int(_invert(probs, rng.random()))
+    return _invert(probs, rng.random(len(probs))[:, None]) if probs.ndim == 2 else int(_invert(probs, rng.random()))
 
 
 def _invert(probs, u):
     total = probs.cumsum(axis=-1)
     last = total[..., -1:]
     # Where the product was rounded up to last, the number before it.
-    return (total <= np.minimum(np.asarray(u)[..., None] * last, np.nextafter(last, 0))).sum(axis=-1)
+    return np.add.reduce(total <= np.minimum(u * last, np.nextafter(last, 0)), axis=-1)
 
 
 # ---- all of it
@@ -217,25 +233,25 @@ def sample(logits, settings, rng, seen=()):
     The same token that `draw(trace(...).final, rng)` gives, without looking at tokens that are cut.
     """
     x = _checked(logits)
-    u = rng.random() if x.ndim == 1 else rng.random(len(x))
+    u = rng.random() if x.ndim == 1 else rng.random(len(x))[:, None]
     if settings.repetition_penalty != 1:
         x = _penalised(x.astype(np.float64), seen, settings.repetition_penalty)
-    rows, ids = x.reshape(-1, x.shape[-1]), None
     if settings.temperature == 0:
         return int(x.argmax()) if x.ndim == 1 else x.argmax(axis=-1)  # which no filter cuts
+    rows, places = x.reshape(-1, x.shape[-1]), None
     if settings.top_k:
         # Top-k first: what it cuts is never touched again. Dividing float32 numbers in float64 leaves their order.
         ranked = rows if x.itemsize < 8 else _scaled(rows, settings.temperature)
-        ids = np.flatnonzero(_largest(ranked, settings.top_k)).reshape(len(rows), -1)  # row after row
-        rows = rows.reshape(-1)[ids]
-    probs = softmax(rows, settings.temperature)
+        places = _top_places(ranked, settings.top_k)
+        rows = rows.reshape(-1)[places]
+    probs = _exponentials(rows, settings.temperature)  # to be divided by their sums, where a filter asks for that
     for name, keep in _BY_PROBABILITY.items():
         value = getattr(settings, name)
         if _is_on(name, value):
+            probs /= np.add.reduce(probs, axis=-1, keepdims=True)
             probs *= keep(probs, value)
-            probs /= probs.sum(axis=-1, keepdims=True)
     tokens = _invert(probs, u)
-    tokens = tokens if ids is None else ids[np.arange(len(ids)), tokens] % x.shape[-1]
+    tokens = tokens if places is None else places[np.arange(len(rows)), tokens] % x.shape[-1]
     return int(tokens[0]) if x.ndim == 1 else tokens
 
 
@@ -313,8 +329,7 @@ def _checked(logits):
     x = x if x.dtype.kind == "f" else x.astype(np.float64)
     if x.ndim not in (1, 2) or not x.size:
         raise ValueError(f"logits must have shape (vocab,) or (batch, vocab), got {x.shape}")
-    largest = x.max(axis=-1)  # NaN if any is
-    if not np.isfinite(largest).all():
+    if not np.isfinite(np.maximum.reduce(x, axis=-1)).all():  # NaN if any is
         raise ValueError("logits must not hold NaN or +inf, and not be all -inf")
     return x
 

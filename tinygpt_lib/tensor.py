@@ -184,10 +184,8 @@ class Tensor:
         a, b = _operands(self, other)
 
         def backward(g):
-            return (
-                unbroadcast(g * b.data, a.shape) if a.requires_grad else None,
-                unbroadcast(g * a.data, b.shape) if b.requires_grad else None,
-            )
+            da = unbroadcast(g * b.data, a.shape) if a.requires_grad else None
+            return da, unbroadcast(g * a.data, b.shape) if b.requires_grad else None
 
         return record(a.data * b.data, (a, b), backward)
 
@@ -196,10 +194,7 @@ class Tensor:
 
         def backward(g):
             da = g / b.data
-            return (
-                unbroadcast(da, a.shape),
-                unbroadcast(-da * (a.data / b.data), b.shape) if b.requires_grad else None,
-            )
+            return unbroadcast(da, a.shape), unbroadcast(-da * (a.data / b.data), b.shape) if b.requires_grad else None
 
         return record(a.data / b.data, (a, b), backward)
 
@@ -220,10 +215,8 @@ class Tensor:
             raise ValueError(f"@ needs shapes (..., n, k) and (..., k, m), got {a.shape} and {b.shape}")
 
         def backward(g):
-            return (
-                unbroadcast(g @ b.data.swapaxes(-1, -2), a.shape) if a.requires_grad else None,
-                unbroadcast(a.data.swapaxes(-1, -2) @ g, b.shape) if b.requires_grad else None,
-            )
+            da = unbroadcast(g @ b.data.swapaxes(-1, -2), a.shape) if a.requires_grad else None
+            return da, unbroadcast(a.data.swapaxes(-1, -2) @ g, b.shape) if b.requires_grad else None
 
         return record(a.data @ b.data, (a, b), backward)
 
