@@ -383,6 +383,19 @@ def test_top_k_of_a_long_row_is_the_stable_order(k, values):
     assert ids_kept(sampling.top_k(row, k)) == {int(i) for i in expected if row[i] > -INF}
 
 
+@pytest.mark.parametrize("k", [1, 50, 196, 197])
+@pytest.mark.parametrize("values", [30, 40_000])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_sample_from_the_top_k_of_a_long_row_is_by_the_stable_order(k, values, dtype):
+    row = (long_row(2, values) * (5 / values)).astype(dtype)
+    row[-3:] = row.max()  # where 32 doesn't divide the length
+    kept = np.sort(np.argsort(-row, kind="stable")[:k])
+    cumulative = np.exp(row[kept] - row.max(), dtype=np.float64).cumsum()
+    for u in (0.0, 0.3, 0.7, 0.999):
+        expected = kept[np.searchsorted(cumulative, u * cumulative[-1], side="right")]
+        assert sampling.sample(row, SamplingSettings(top_k=k), Fixed(u)) == expected
+
+
 @pytest.mark.parametrize("where", [slice(0, 3), slice(-3, None), slice(100, 4800, 1600)])
 def test_top_k_finds_the_few_that_are_legal_in_a_long_row(where):
     row = np.full(5000, -INF)

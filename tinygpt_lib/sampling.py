@@ -102,24 +102,23 @@ def _scaled(x, value):
 def _largest(x, k):
     """True for the min(k, V) largest of each row; of equal ones those with the lower ids."""
     k = min(k, x.shape[-1])
-    return _first(x, np.full((len(x), 1), k), np.partition(x, -k, axis=-1)[:, -k, None])
+    return _first(x, k, np.partition(x, -k, axis=-1)[:, -k, None], k * len(x))
 
 
 def _top_places(x, k):
     """(B, min(k, V)) rising places in x.reshape(-1) of the numbers that `_largest` keeps."""
-    (B, V), some = x.shape, None
-    if V >= 256 * k:
+    if len(x) == 1 and x.size >= 256 * k:
         # The k-th largest of the groups' largest numbers is at most the k-th largest number, and few numbers reach it.
-        groups = x[:, : V // 32 * 32].reshape(B, 32, -1).max(axis=1)
-        some = np.flatnonzero((x >= np.partition(groups, -k, axis=-1)[:, -k, None]).any(axis=0))
-    places = np.flatnonzero(_largest(x if some is None else x[:, some], k)).reshape(B, -1)
-    return places if some is None else some[places % len(some)] + np.arange(0, B * V, V)[:, None]
+        groups = x[0, : x.size // 32 * 32].reshape(32, -1).max(axis=0)
+        some = (x[0] >= np.partition(groups, -k)[-k]).nonzero()[0]
+        return some[_largest(x[:, some], k)[0]][None]
+    return _largest(x, k).reshape(-1).nonzero()[0].reshape(len(x), -1)
 
 
-def _first(x, k, kth):
-    """True for the k largest numbers of each row, given the k-th; of equal ones those with the lower ids. k, kth: (B, 1)."""
+def _first(x, k, kth, total):
+    """True for the k largest numbers of each row, `total` in all, given the k-th; of equal ones those with the lower ids."""
     largest = x >= kth
-    if np.count_nonzero(largest) > np.add.reduce(k, axis=None):
+    if np.count_nonzero(largest) > total:
         above = x > kth
         equal = largest & ~above
         largest = above | equal & (equal.cumsum(axis=-1) <= k - above.sum(axis=-1, keepdims=True))
@@ -132,7 +131,7 @@ def _nucleus(probs, p):
     some = probs if V <= 256 else probs[:, (probs >= 0.5 * (1 - p) / V).any(axis=0)]
     falling = np.sort(some, axis=-1)[:, ::-1]
     k = _needed(falling, p)
-    return _first(probs, k, falling[np.arange(len(k))[:, None], k - 1])
+    return _first(probs, k, falling[np.arange(len(k))[:, None], k - 1], k.sum())
 
 
 def _near_the_likeliest(probs, p):
@@ -145,7 +144,7 @@ def _typical(probs, p):
     typical = np.where(probs > 0, -distance, -np.inf)
     rows, order = np.arange(len(probs))[:, None], np.argsort(-typical, axis=-1, kind="stable")
     k = _needed(probs[rows, order], p)
-    return _first(typical, k, typical[rows, order[rows, k - 1]])
+    return _first(typical, k, typical[rows, order[rows, k - 1]], k.sum())
 
 
 def _needed(probs, mass):
