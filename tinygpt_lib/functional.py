@@ -102,7 +102,7 @@ def gelu(x):
         d += gate
 
     with np.errstate(over="ignore", invalid="ignore"):
-        in_pieces(piece, len(a), 4 * a.size)  # four arrays are at work together
+        in_pieces(piece, len(a), 8 * a.size)  # five arrays are at work together
     return record(y.reshape(x.shape), (x,), lambda g: (g * slope.reshape(x.shape),))
 
 
