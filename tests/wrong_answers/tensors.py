@@ -274,6 +274,21 @@ def walk_without_start(graph, root, leaf):
     return grads[leaf]
 
 
+def walk_waiting_for_all(graph, root, leaf):
+    grads = {name: 0.0 for name in graph}
+    missing = {name: sum(parent == name for users in graph.values() for parent, _ in users) for name in graph}
+    grads[root], missing[root] = 1.0, 0
+    waiting = [root]
+    while waiting:
+        name = waiting.pop()
+        for parent, slope in graph[name]:
+            grads[parent] += slope * grads[name]
+            missing[parent] -= 1
+            if missing[parent] == 0:
+                waiting.append(parent)
+    return grads[leaf]
+
+
 def walk_adding_slopes(graph, root, leaf):
     grads = {name: 0.0 for name in graph}
     for name in _ready_order(graph, root):
@@ -325,6 +340,7 @@ WRONG = {
         (walk_as_listed, "from the last to the first"),
         (walk_as_listed_forwards, "from the first to the last"),
         (walk_without_start, "by itself is 1"),
+        (walk_waiting_for_all, "only uses on the way from root"),
         (walk_adding_slopes, "here they are added"),
     ],
 }

@@ -175,6 +175,10 @@ def pieces_not_divided(gradient, inputs, targets, size):
     return sum(len(x) * gradient(x, y) for x, y in _pieces(inputs, targets, size))
 
 
+def pieces_at_once(gradient, inputs, targets, size):
+    return gradient(inputs, targets)
+
+
 WRONG = {
     "8.1": [
         (windows_same, "The targets are the inputs"),
@@ -219,5 +223,6 @@ WRONG = {
         (pieces_overwritten, "Only the last piece"),
         (pieces_by_size, "weighed by `size`"),
         (pieces_not_divided, "divided by all the rows"),
+        (pieces_at_once, "no more than size"),
     ],
 }

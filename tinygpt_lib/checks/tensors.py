@@ -1,5 +1,7 @@
 """Notebook 01: slopes by nudging, the gradients of a broadcast product, of @ and of max, and the walk back over a graph."""
 
+from collections import Counter
+
 import numpy as np
 
 from tinygpt_lib.gradcheck import numerical_gradient
@@ -265,6 +267,19 @@ def _one_path(graph, root, leaf):
     return known[root]
 
 
+def _waiting_for_all(graph, root, leaf):
+    """A node is ready when all that use it are done, also those that root wasn't made from."""
+    uses, ready, grads = Counter(parent for node in graph for parent, _ in graph[node]), [root], dict.fromkeys(graph, 0.0)
+    grads[root] = 1.0
+    for node in ready:
+        for parent, slope in graph[node]:
+            grads[parent] += slope * grads[node]
+            uses[parent] -= 1
+            if not uses[parent]:
+                ready.append(parent)
+    return grads[leaf]
+
+
 def _sum_of_slopes(graph, root, leaf):
     grads = dict.fromkeys(graph, 0.0)
     for node in _in_order(graph, root):
@@ -279,6 +294,7 @@ _SQUARE = {"x": [], "y": [("x", 3.0), ("x", 3.0)]}
 _DIAMOND = {"x": [], "u": [("x", 2.0)], "v": [("x", -1.0), ("u", 5.0)], "y": [("u", 3.0), ("v", 4.0)]}
 _LATE = {"z": [("y", 2.0)], "y": [("x", 0.5), ("u", 3.0)], "u": [("v", -2.0)], "v": [("x", 4.0)], "x": [("w", 10.0)], "w": []}
 _SHUFFLED = {n: [(n - 1, 0.5), (n - 2, 1.5)] if n > 1 else [(0, -3.0)] * n for n in (4, 0, 6, 7, 2, 5, 1, 3)}
+_BESIDE = {"y": [("u", 1.0), ("x", 2.0)], "x": [("w", 3.0)], "w": [], "z": [("x", 5.0)], "u": [("x", 3.0), ("w", 7.0)]}
 _LONG = {"0": [], **{f"{i}": [(f"{i - 1}", -1.0)] for i in range(1, 1501)}}
 
 WALK = Exercise(
@@ -290,6 +306,7 @@ WALK = Exercise(
         (_DIAMOND, "y", "x"),
         (_LATE, "z", "w"),
         (_SHUFFLED, 7, 0),
+        (_BESIDE, "y", "w"),
         (_CHAIN, "a", "a"),
         (_LONG, "1500", "0"),
     ),
@@ -311,6 +328,8 @@ WALK = Exercise(
             lambda graph, root, leaf: _gradient(graph, root, leaf, order=list(graph)),
         "Nothing comes back, as nothing was sent: the gradient of the root by itself is 1.":
             lambda graph, root, leaf: 0.0 * _gradient(graph, root, leaf),
+        "A node waits here for uses that root wasn't made from, and they never come: count only uses on the way from root.":
+            _waiting_for_all,
         "Along a path the slopes multiply; here they are added. Only the paths' products are added.": _sum_of_slopes,
     },
 )

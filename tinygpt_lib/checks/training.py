@@ -195,6 +195,17 @@ def _slope(inputs, targets):
     return 2 * (inputs @ np.array([1.0, -2.0]) - targets) @ inputs / len(inputs)
 
 
+def _at_most(size):
+    """_slope of as many rows as fit into memory."""
+
+    def gradient(inputs, targets):
+        if len(inputs) > size:
+            raise MemoryError(f"gradient was given {len(inputs)} rows at a time, and no more than size = {size} fit")
+        return _slope(inputs, targets)
+
+    return gradient
+
+
 def _shares(inputs, targets, size):
     return [(inputs[i : i + size], targets[i : i + size]) for i in range(0, len(inputs), size)]
 
@@ -210,7 +221,7 @@ def _rows(count):
 ACCUMULATION = Exercise(
     "A large batch in small pieces",
     _accumulate,
-    cases=tuple((_slope, *_rows(count), size) for count, size in ((8, 4), (10, 4), (3, 3), (7, 1), (9, 8))),
+    cases=tuple((_at_most(size), *_rows(count), size) for count, size in ((8, 4), (10, 4), (3, 3), (7, 1), (9, 8))),
     mistakes={
         "Too large: gradients of means don't add up to the gradient of the mean. Each piece counts by its share of the rows.":
             lambda gradient, x, y, size: sum(gradient(*share) for share in _shares(x, y, size)),
