@@ -532,3 +532,13 @@ SHAPES_THAT_DO_NOT_FIT = [
 def test_attention_refuses_shapes_that_do_not_fit(shapes):
     with pytest.raises(ValueError, match="attention needs"):
         causal_attention(*inputs(shapes))
+
+
+@pytest.mark.parametrize("D", [5, 8, 32, 48])
+def test_queries_and_keys_get_no_gradient_where_a_single_weight_is_1(D):
+    rng = np.random.default_rng(0)
+    q, k, v = (Tensor(scale * rng.normal(size=(2, 2, 70, D)), requires_grad=True) for scale in (1e4, 1e4, 1))
+    out = causal_attention(q, k, v)
+    assert (out.data[:, :, :, None] == v.data[:, :, None]).all(axis=-1).any(axis=-1).all()  # each is a row of v
+    out.backward(rng.normal(size=out.shape))
+    assert not q.grad.any() and not k.grad.any()  # a small change of the scores changes no weight

@@ -206,11 +206,11 @@ def causal_attention(q, k, v, p=0.0, rng=None):
         raise ValueError(f"attention needs q (..., Tq, D), k and v (..., Tk, D), Tq <= Tk, got {q.shape}, {k.shape}, {v.shape}")
     out, scale = np.empty(q.shape, dtype=q.dtype), 1 / math.sqrt(q.shape[-1])
     scaled = q.data * scale
-    saved = _attend(*map(_four_axes, (scaled, k.data, v.data, out)), p, rng)
+    blocks = _attend(*map(_four_axes, (scaled, k.data, v.data, out)), p, rng)
 
     def backward(g):
         grads = [np.empty(t.shape, dtype=t.dtype) for t in (q, k, v)]
-        _attend_backward(*map(_four_axes, (g, scaled, k.data, v.data)), *saved, *map(_four_axes, grads))
+        _attend_backward(*map(_four_axes, (g, scaled, k.data, v.data)), blocks, *map(_four_axes, grads))
         grads[0] *= scale
         return grads
 
@@ -225,11 +225,11 @@ def causal_self_attention(qkv, n_head, p=0.0, rng=None):
     scale = math.sqrt(n_head / C)  # 1 / sqrt(D); here it's rows of C numbers that are multiplied, later would be of D
     q = _heads_first(qkv.data[..., :C] * scale, n_head)
     out = np.empty((B, T, C), dtype=qkv.dtype)
-    saved = _attend(q, k, v, _heads_first(out, n_head), p, rng)
+    blocks = _attend(q, k, v, _heads_first(out, n_head), p, rng)
 
     def backward(g):
         dqkv = np.empty_like(qkv.data)  # the three gradients are written into their places
-        _attend_backward(_heads_first(g, n_head), q, k, v, *saved, *_split_heads(dqkv, n_head))
+        _attend_backward(_heads_first(g, n_head), q, k, v, blocks, *_split_heads(dqkv, n_head))
         dqkv[..., :C] *= scale
         return (dqkv,)
 
@@ -298,22 +298,23 @@ def _attend(q, k, v, out, p, rng):
 
         in_pieces(forward, B, weights.size)
         blocks.append((queries, keys, weights, mask))
-    return blocks, out
+    return blocks
 
 
-def _attend_backward(g, q, k, v, blocks, out, dq, dk, dv):
+def _attend_backward(g, q, k, v, blocks, dq, dk, dv):
     """Write the gradients of queries, keys and values into dq, dk and dv, given that of the result."""
     for queries, keys, weights, mask in reversed(blocks):
         first = keys.stop == k.shape[2]  # it writes the gradient of every key, the others add to it
 
         def piece(s):
-            w, gq, oq = weights[s], g[s, :, queries], out[s, :, queries]
+            w, gq = weights[s], g[s, :, queries]
             _add_product((w if mask is None else w * mask[s]).swapaxes(-1, -2), gq, dv[s, :, keys], first)  # out = weights v
             dw = gq @ v[s, :, keys].swapaxes(-1, -2)
             if mask is not None:
                 dw *= mask[s]
-            # softmax's Jacobian, as above: dscores = w (dw - sum_j dw_j w_j), and that sum is g . out
-            dw -= np.vecdot(gq, oq, keepdims=True)
+            # softmax's Jacobian, as above: dscores = w (dw - sum_j dw_j w_j). The sum is also g . out, which is
+            # shorter, but where one weight is 1 the difference must be 0, and not what the two round differently.
+            dw -= np.vecdot(dw, w, keepdims=True)
             dw *= w
             np.matmul(dw, k[s, :, keys], out=dq[s, :, queries])
             _add_product(dw.swapaxes(-1, -2), q[s, :, queries], dk[s, :, keys], first)
