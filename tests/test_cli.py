@@ -13,8 +13,8 @@ import pytest
 
 import tinygpt_lib.__main__ as cli
 from tinygpt_lib import (
-    GPT, GPTConfig, TrainState, generate_text, load_pretrained, load_training, read_checkpoint, save_checkpoint, save_training,
-    train_bpe,
+    GPT, GPTConfig, TrainState, generate_text, load_pretrained, load_training, read_checkpoint, save_checkpoint, save_gpt2,
+    save_training, train_bpe,
 )  # fmt: skip
 
 ROOT = Path(__file__).parents[1]
@@ -209,6 +209,22 @@ def test_an_existing_file_is_refused_unless_forced(capsys, folder, tmp_path):
     assert (tmp_path / "my model.npz").read_bytes() == b"precious"
     assert train(folder, tmp_path / "my model.npz", "--steps", "2", "--force") == 0
     assert load_pretrained(tmp_path / "my model.npz")[0].config.vocab_size == 280
+
+
+def test_a_folder_is_no_file_to_save_to(capsys, folder):
+    err = refused(capsys, "train", "--corpus", folder / "pièce.txt", "--out", folder, "--force", *SIZES)
+    assert "is a folder" in err and "--resume" not in err
+
+
+def test_a_model_that_no_memory_holds_is_refused_in_a_sentence(capsys, folder, tmp_path):
+    sizes = ["--vocab-size", "280", "--n-embd", "1000000000", "--n-head", "1", "--n-layer", "1"]
+    assert "allocate" in refused(capsys, "train", "--corpus", folder / "pièce.txt", "--out", tmp_path / "m.npz", *sizes)
+
+
+def test_a_folder_of_gpt2s_form_without_its_encoding_says_where_it_can_be_used(capsys, folder, tmp_path):
+    save_gpt2(load_pretrained(folder / "modèle un.npz")[0], tmp_path)
+    assert "from Python" in refused(capsys, "generate", "hi", "--model", tmp_path)
+    assert "is a folder" in refused(capsys, "info", tmp_path)
 
 
 @pytest.mark.parametrize("options, words", [

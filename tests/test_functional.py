@@ -542,3 +542,10 @@ def test_queries_and_keys_get_no_gradient_where_a_single_weight_is_1(D):
     assert (out.data[:, :, :, None] == v.data[:, :, None]).all(axis=-1).any(axis=-1).all()  # each is a row of v
     out.backward(rng.normal(size=out.shape))
     assert not q.grad.any() and not k.grad.any()  # a small change of the scores changes no weight
+
+
+@pytest.mark.parametrize("C", [3, 192, 768])
+@pytest.mark.parametrize("value", [1000, -7, 5])
+def test_layer_norm_of_equal_numbers_is_0(C, value):
+    y = layer_norm(np.full((2, C), value), np.ones(C, dtype=np.float32), np.zeros(C, dtype=np.float32))
+    assert not y.data.any()

@@ -134,6 +134,28 @@ def test_the_cache_can_be_filled_to_the_last_place():
         model(IDS[:1, :1], cache=cache)
 
 
+@pytest.mark.parametrize("kept", [np.float16, np.float32, np.float64])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("rows", [1, 2])
+def test_a_cache_of_another_type_gives_the_models_logits_in_the_models_type(dtype, kept, rows):
+    model, ids = lively().to(dtype), IDS[:rows, :7]
+    cache = KVCache(model.config, rows, kept)
+    parts = [model(chunk, cache=cache)[0].data for chunk in np.split(ids, [4, 5, 6], axis=1)]
+    assert {part.dtype for part in parts} == {np.dtype(dtype)}
+    tolerance = 0.05 if kept == np.float16 else 1e-4
+    np.testing.assert_allclose(np.concatenate(parts, axis=1), model(ids)[0].data, rtol=0, atol=tolerance)
+
+
+def test_a_cache_keeps_to_the_weights_of_its_first_reading():
+    model, cache = lively(), KVCache(CONFIG)
+    expected = lively()(IDS[:1])[0].data
+    first = model(IDS[:1, :4], cache=cache)[0].data
+    for parameter in model.parameters():
+        parameter.data += 0.3
+    rest = model(IDS[:1, 4:], cache=cache)[0].data
+    np.testing.assert_allclose(np.concatenate([first, rest], axis=1), expected, **close)
+
+
 def test_cached_logits_remember_nothing():
     logits, _ = lively()(IDS, cache=KVCache(CONFIG, batch=4))
     assert not logits.requires_grad

@@ -60,7 +60,7 @@ REFUSED = {
     "top_p": [-0.1, 1.1, math.nan, INF, "1"],
     "min_p": [-0.1, 1.1, math.nan, INF, None],
     "typical_p": [0, -0.1, 1.1, math.nan],
-    "repetition_penalty": [0, -1, math.nan, None],
+    "repetition_penalty": [0, -1, math.nan, None, 1e-310, 1e308],
 }
 OFF = {"temperature": 1, "top_k": None, "top_p": 1, "min_p": 0, "typical_p": 1}
 EXTREMES = (0.0, 2**-53, 0.5, 1 - 2**-52, 1 - 2**-53)  # what rng.random() can give at its ends
@@ -270,6 +270,13 @@ def test_sample_gives_an_int_for_one_row_and_uses_one_uniform_a_row():
     assert sampling.sample([P] * 4, SamplingSettings(top_k=2), rng).shape == (4,)
     other.random(5)
     assert rng.bit_generator.state == other.bit_generator.state
+
+
+@pytest.mark.parametrize("kind", [np.uint8, np.int16, np.uint64])
+def test_top_k_counts_alike_in_every_type_of_whole_number(kind):
+    row = np.arange(300, dtype=np.float32)
+    assert ids_kept(sampling.top_k(row, kind(200))) == set(range(100, 300))
+    assert sampling.sample(row, SamplingSettings(top_k=kind(200)), Fixed(0.0)) == 100  # the lowest id that is kept
 
 
 # ---- properties on random logits

@@ -224,6 +224,15 @@ def test_a_packed_encoding_comes_back(play_encoding, text):
     assert again.encode_ordinary(text) == play_encoding.encode_ordinary(text)
 
 
+@pytest.mark.parametrize("special", [{END_OF_TEXT: 399, "<|user|>": 400}, {END_OF_TEXT: 405}, {"<|user|>": 399}])
+def test_an_encoding_that_could_not_be_made_again_is_not_packed(play_encoding, special):
+    other = tiktoken.Encoding(
+        "mine", pat_str=play_encoding._pat_str, mergeable_ranks=play_encoding._mergeable_ranks, special_tokens=special
+    )
+    with pytest.raises(ValueError, match="one special token"):
+        pack_encoding(other)
+
+
 def test_gpt2s_encoding_is_packed_by_its_name(gpt2_encoding):
     packed = pack_encoding(gpt2_encoding)
     assert packed.nbytes < 100 and unpack_encoding(packed) is gpt2_encoding

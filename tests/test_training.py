@@ -239,9 +239,21 @@ def test_blas_threads_are_as_before_after_a_step(step_fails):
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system doesn't fork")
 @pytest.mark.filterwarnings("ignore:This process.*is multi-threaded:DeprecationWarning")
-def test_a_forked_process_trains_too():
+@pytest.mark.parametrize("another_trains", [False, True])
+def test_a_forked_process_trains_too(another_trains):
     model = GPT(CONFIG)
     train_step(model, AdamW(model.parameters()), INPUTS, TARGETS)  # its threads aren't in the child
+    inside, enough = threading.Event(), threading.Event()
+
+    def train_until_told():
+        with one_blas_thread():
+            inside.set()
+            enough.wait()
+
+    if another_trains:
+        thread = threading.Thread(target=train_until_told)
+        thread.start()
+        inside.wait()
     child = os.fork()
     if not child:
         signal.alarm(60)  # ends it, should it wait for threads that aren't there
@@ -250,7 +262,11 @@ def test_a_forked_process_trains_too():
             os._exit(0)
         finally:
             os._exit(1)
-    assert os.waitpid(child, 0)[1] == 0
+    status = os.waitpid(child, 0)[1]
+    if another_trains:
+        enough.set()
+        thread.join()
+    assert status == 0
 
 
 def test_freed_memory_is_kept_while_training_runs_and_no_longer(monkeypatch):
@@ -263,6 +279,12 @@ def test_freed_memory_is_kept_while_training_runs_and_no_longer(monkeypatch):
         assert calls == list(training._KEEP)
     steps.close()
     assert calls == [*training._KEEP, *training._GROWN]
+
+
+@pytest.mark.parametrize("size", [0, -1, 1.5])
+def test_a_loss_is_of_whole_batches(size):
+    with pytest.raises(ValueError, match="batch_size"):
+        training.estimate_loss(GPT(CONFIG), np.zeros(40, dtype=int), batch_size=size)
 
 
 def test_a_step_trains_with_dropout_whatever_the_models_mode_was():

@@ -11,7 +11,7 @@ from pathlib import Path
 from . import archive
 from .checkpoint import checkpoint_path, load_pretrained, read_checkpoint, save_checkpoint
 from .data import encode, load_corpus, sha256, split
-from .generation import encode_prompt, encoding_of, generate_text, stream
+from .generation import GPT2_VOCABULARY, encode_prompt, encoding_of, generate_text, stream
 from .gpt import GPT, GPTConfig
 from .sampling import SamplingSettings
 from .tokenizer import END_OF_TEXT, train_bpe
@@ -48,7 +48,7 @@ def main(arguments=None):
     except BrokenPipeError:  # `generate ... | head` has read enough
         sys.stderr.close()
         return 0
-    except (ValueError, TypeError, OSError, FloatingPointError) as error:
+    except (ValueError, TypeError, OSError, FloatingPointError, MemoryError) as error:
         print(f"tinygpt_lib: {error}", file=sys.stderr)
         return 2
     return 0
@@ -59,6 +59,11 @@ def main(arguments=None):
 
 def _generate(options):
     model, encoding = load_pretrained(options.model)
+    if encoding is None and model.config.vocab_size != GPT2_VOCABULARY:
+        raise ValueError(
+            f"{options.model} comes without an encoding, and its {model.config.vocab_size:,} tokens aren't GPT-2's: "
+            "use it from Python, where generate_text takes one"
+        )
     encoding = encoding_of(model, encoding)
     chosen = {field.name: getattr(options, field.name) for field in fields(SamplingSettings)}
     settings = SamplingSettings(**chosen)
@@ -88,6 +93,8 @@ def _train(options):
         name = options.corpus = options.corpus or "play"
         text = load_corpus(name)
         out = Path(options.out or f"gpt_{Path(name).stem}.npz")
+        if out.is_dir():
+            raise IsADirectoryError(f"--out {out} is a folder: name a file in it")
         if out.exists() and not options.force:
             go_on = f"go on with it (--resume {_quoted(str(out))})"
             raise ValueError(f"{out} exists: {go_on}, replace it (--force) or name another --out")
@@ -176,6 +183,8 @@ def _first_line(text):
 
 
 def _info(options):
+    if Path(options.model).is_dir():
+        raise IsADirectoryError(f"{options.model} is a folder: info reads checkpoints, only generate takes GPT-2's form")
     checkpoint = read_checkpoint(options.model)
     model = GPT(checkpoint.config)
     model.load_state_dict(checkpoint.weights)

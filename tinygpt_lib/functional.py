@@ -102,7 +102,7 @@ def gelu(x):
         d += gate
 
     with np.errstate(over="ignore", invalid="ignore"):
-        in_pieces(piece, len(a), 8 * a.size)  # five arrays are at work together
+        in_pieces(piece, len(a), 8 * a.size)  # smaller ones: five arrays are at work together
     return record(y.reshape(x.shape), (x,), lambda g: (g * slope.reshape(x.shape),))
 
 
@@ -129,7 +129,7 @@ def layer_norm(x, weight, bias, eps=EPS):
     if weight.shape != (C,) or bias.shape != (C,):
         raise ValueError(f"layer_norm of x (..., {C}) needs weight and bias of shape ({C},), got {weight.shape} and {bias.shape}")
     rows = x.data.reshape(-1, C)
-    xhat = rows - rows @ _column(1 / C, C, rows.dtype)
+    xhat = rows - rows @ _column(1, C, rows.dtype) / C
     inv_std = math.sqrt(C) / np.sqrt(np.vecdot(xhat, xhat, keepdims=True) + C * eps)
     xhat *= inv_std
     y = xhat * weight.data

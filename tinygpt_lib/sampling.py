@@ -101,7 +101,7 @@ def _scaled(x, value):
 
 def _largest(x, k):
     """True for the min(k, V) largest of each row; of equal ones those with the lower ids."""
-    k = min(k, x.shape[-1])
+    k = min(int(k), x.shape[-1])
     return _first(x, k, np.partition(x, -k, axis=-1)[:, -k, None], k * len(x))
 
 
@@ -241,7 +241,7 @@ def sample(logits, settings, rng, seen=()):
     if settings.top_k:
         # Top-k first: what it cuts is never touched again. Dividing float32 numbers in float64 leaves their order.
         ranked = rows if x.itemsize < 8 else _scaled(rows, settings.temperature)
-        places = _top_places(ranked, settings.top_k)
+        places = _top_places(ranked, int(settings.top_k))
         rows = rows.reshape(-1)[places]
     probs = _exponentials(rows, settings.temperature)  # to be divided by their sums, where a filter asks for that
     for name, keep in _BY_PROBABILITY.items():
@@ -338,7 +338,7 @@ _RULES = {
     "top_p": (lambda p: 0 <= p <= 1, "between 0 and 1"),
     "min_p": (lambda p: 0 <= p <= 1, "between 0 and 1"),
     "typical_p": (lambda p: 0 < p <= 1, "above 0 and at most 1"),
-    "repetition_penalty": (lambda r: 0 < r < math.inf, "a positive number"),
+    "repetition_penalty": (lambda r: 1e-100 <= r <= 1e100, "a positive number between 1e-100 and 1e100"),
 }
 
 

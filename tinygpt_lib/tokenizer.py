@@ -88,6 +88,8 @@ def pack_encoding(encoding):
 
     if tiktoken.registry.ENCODINGS.get(encoding.name) is encoding:
         return archive.pack({"name": encoding.name})
+    if encoding._special_tokens != {END_OF_TEXT: len(encoding._mergeable_ranks)}:
+        raise ValueError(f"a checkpoint's encoding must have one special token, {END_OF_TEXT}, behind its other ones")
     tokens = [base64.b64encode(encoding.decode_single_token_bytes(i)).decode() for i in range(encoding.eot_token)]
     return archive.pack({"name": encoding.name, "pattern": encoding._pat_str, "tokens": tokens})
 

@@ -186,6 +186,7 @@ def _on_all_cores(work, *arguments):
 
 def estimate_loss(model, ids, batch_size=32):
     """Mean loss in nats per token over all of ids (N,), in windows of block_size that don't overlap."""
+    validate.whole_number("batch_size", batch_size, least=1)
     ids, T, total = _loss_ids(model, ids), model.config.block_size, 0.0
     starts = range(0, len(ids) - 1, T)
     full = [s for s in starts if s + T < len(ids)]
@@ -215,7 +216,7 @@ def _check_state(state):
 
 
 def save_training(path, state, *, encoding=None, info=None):
-    """Write a checkpoint of full precision that `load_training` goes on from."""
+    """Write a checkpoint in float32 that `load_training` goes on from."""
     _check_state(state)
     extra = {
         "meta/training": archive.pack(
@@ -294,13 +295,16 @@ def ctrl_c_waits():
         signal.raise_signal(signal.SIGINT)
 
 
-_one_at_a_time = threading.RLock()  # two threads would undo each other's limits
+@cache
+def _one_at_a_time(process):
+    """Two threads would undo each other's limits; a process that is forked meanwhile needs a lock of its own."""
+    return threading.RLock()
 
 
 @contextmanager
 def one_blas_thread():
     """Within it, matrix products run on one core each, so that our own threads don't wait for each other's."""
-    with _one_at_a_time, _blas().limit(limits=1, user_api="blas"):
+    with _one_at_a_time(os.getpid()), _blas().limit(limits=1, user_api="blas"):
         yield
 
 
