@@ -211,7 +211,8 @@ def loss_curves(history, steps=(), *, title, levels=None, total=None, ax=None):
         ax.annotate(name, (1, level), xytext=(4, 0), color=GREY, **at_the_right)
     ax.set_xlim(0, total)
     if len(steps) or history:
-        ax.legend(frameon=True, edgecolor="none", framealpha=0.9)
+        under_the_top = dict(loc="upper right", bbox_to_anchor=(1, 0.93)) if levels else {}  # where the highest level's line is
+        ax.legend(frameon=True, edgecolor="none", framealpha=0.9, **under_the_top)
     return ax
 
 
