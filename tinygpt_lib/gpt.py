@@ -58,16 +58,15 @@ class KVCache:
             if self.length:
                 raise ValueError("the cache holds what another model has read: make a new one")
             self._model, self._weights = model, _folded(model, self.batch)
-        (wte, wpe, layers, head), (B, T), H = self._weights, ids.shape, model.config.n_head
+        (wte, wpe, layers, head), (B, T), C, H = self._weights, ids.shape, model.config.n_embd, model.config.n_head
         start, end = self.length, self.length + T
         future = F.future_mask(T, end, wte.dtype) if T > 1 else None  # the last token sees everything
-        embedded = (wte[ids] + wpe[start:end]).reshape(B * T, -1).T  # (C, N)
-        C, both = len(embedded), self._both[..., :end, :]
+        both = self._both[..., :end, :]
         news, keys, values = both[..., start:, :-1], both[:, 0, ..., :-1], both[:, 1]
         # The last row of x belongs to `_normalised`; that of h is 1, to multiply a matrix's bias with.
         x, h = np.empty((C + 1, B * T), dtype=wte.dtype), np.ones((4 * C + 1, B * T), dtype=wte.dtype)
         stream, hidden, x[-1] = x[:-1], h[:-1], math.sqrt(C * F.EPS)
-        np.subtract(embedded, embedded.mean(axis=0), out=stream)
+        stream[:] = (wte[ids] + wpe[start:end]).reshape(B * T, C).T
         for (c_attn, attn_proj, c_fc, mlp_proj), new, k, v in zip(layers, news, keys, values, strict=True):
             qkv = c_attn.dot(_normalised(x)).reshape(3, H, -1, B, T).transpose(0, 3, 1, 4, 2)  # (3, B, H, T, D)
             new[:] = qkv[1:]
@@ -82,10 +81,10 @@ class KVCache:
 
 
 def _folded(model, batch):
-    """Copies of a model's embeddings, and its matrices for a cache, each (O, C) with its bias as one more column.
+    """The embeddings of a model for a cache, and its matrices, each (O, C) with its bias as one more column.
 
     LayerNorm's weight w and bias b go into the product that follows: W (w n + b) = (W w) n + W b. And all
-    that is added to the stream loses its mean over the channels, so that the stream's mean is 0
+    that comes into the stream loses its mean over the channels, so that the stream's mean is 0
     and n is x / sqrt(x . x / C + eps); sqrt(C) goes into W as well, and the queries' 1 / sqrt(D). The matrices
     lie side by side in one array, which Linux gives large pages: a token takes a quarter less time. For one text
     each lies so that its longer side is contiguous, for several row by row, which took an eighth off.
@@ -115,7 +114,8 @@ def _folded(model, batch):
         c_attn = after(block.ln_1, block.attn.c_attn)
         c_attn[:C] /= math.sqrt(C / H)  # the queries, which attention wants divided
         layers.append((c_attn, centred(block.attn.c_proj, H), after(block.ln_2, block.mlp.c_fc), centred(block.mlp.c_proj)))
-    return model.wte.weight.data.copy(), model.wpe.weight.data.copy(), layers, after(model.ln_f, model.wte)
+    wte, wpe = (table.weight.data - table.weight.data.mean(axis=1, keepdims=True) for table in (model.wte, model.wpe))
+    return wte, wpe, layers, after(model.ln_f, model.wte)
 
 
 def _normalised(x):
