@@ -295,16 +295,14 @@ def ctrl_c_waits():
         signal.raise_signal(signal.SIGINT)
 
 
-@cache
-def _one_at_a_time(process):
-    """Two threads would undo each other's limits; a process that is forked meanwhile needs a lock of its own."""
-    return threading.RLock()
+# Two threads would undo each other's limits. By process, as one that is forked meanwhile would wait for ever for its parent's.
+_one_at_a_time = {}
 
 
 @contextmanager
 def one_blas_thread():
     """Within it, matrix products run on one core each, so that our own threads don't wait for each other's."""
-    with _one_at_a_time(os.getpid()), _blas().limit(limits=1, user_api="blas"):
+    with _one_at_a_time.setdefault(os.getpid(), threading.RLock()), _blas().limit(limits=1, user_api="blas"):
         yield
 
 
