@@ -77,7 +77,7 @@ def cross_entropy(logits, targets):
     def backward(g):
         # d loss / dz = (p - y) / N with p = softmax(z) and y the one-hot target
         scale = g / len(z)
-        dz = p * scale
+        dz = np.multiply(p, scale, out=p)
         dz[rows, ids] -= scale
         return (dz.reshape(logits.shape),)
 
@@ -102,8 +102,14 @@ def gelu(x):
         d += gate
 
     with np.errstate(over="ignore", invalid="ignore"):
-        in_pieces(piece, len(a), 8 * a.size)  # smaller ones: five arrays are at work together
-    return record(y.reshape(x.shape), (x,), lambda g: (g * slope.reshape(x.shape),))
+        in_pieces(piece, len(a), 4 * a.size)  # smaller ones: five arrays are at work together
+
+    def backward(g):
+        dx = slope.reshape(x.shape)
+        dx *= g  # in place, as a graph is walked back once: an array less to write
+        return (dx,)
+
+    return record(y.reshape(x.shape), (x,), backward)
 
 
 def gelu_divisor(x, square):
@@ -141,7 +147,8 @@ def layer_norm(x, weight, bias, eps=EPS):
         mean = (weight.data / C)[:, None]  # g @ mean is the mean of dxhat: a product takes a third of a sum's time
         dx, g_xhat = g * weight.data, g * xhat
         dx -= g @ mean
-        dx -= xhat * (g_xhat @ mean)
+        np.multiply(xhat, g_xhat @ mean, out=xhat)
+        dx -= xhat
         dx *= inv_std
         return dx.reshape(x.shape), _column_sums(g_xhat), _column_sums(g)
 
