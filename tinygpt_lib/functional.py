@@ -291,6 +291,7 @@ def _attend(q, k, v, out, p, rng):
     A block of queries meets the keys up to its last only: of 2 blocks the first needs half the keys.
     """
     (B, H, Tq, D), Tk = q.shape, k.shape[2]
+    k = _columns_contiguous(k)
     blocks = []
     for start in range(0, Tq, QUERIES):
         stop = min(start + QUERIES, Tq)
@@ -310,6 +311,7 @@ def _attend(q, k, v, out, p, rng):
 
 def _attend_backward(g, q, k, v, blocks, dq, dk, dv):
     """Write the gradients of queries, keys and values into dq, dk and dv, given that of the result."""
+    v = _columns_contiguous(v)
     for queries, keys, weights, mask in reversed(blocks):
         first = keys.stop == k.shape[2]  # it writes the gradient of every key, the others add to it
 
@@ -327,6 +329,11 @@ def _attend_backward(g, q, k, v, blocks, dq, dk, dv):
             _add_product(dw.swapaxes(-1, -2), q[s, :, queries], dk[s, :, keys], first)
 
         in_pieces(piece, len(q), weights.size)
+
+
+def _columns_contiguous(a):
+    """A copy of (..., T, D) whose columns lie in one piece each: with its transpose, small products take half the time."""
+    return np.ascontiguousarray(a.swapaxes(-1, -2)).swapaxes(-1, -2)
 
 
 def _add_product(a, b, out, first):
