@@ -92,23 +92,25 @@ def _folded(model, batch):
     C, H, layers = model.config.n_embd, model.config.n_head, []
     room = np.empty(len(model.h) * C * (12 * C + 8 + H) + len(model.wte.weight) * (C + 1), dtype=model.wte.weight.dtype)
 
-    def place(weight, bias, heads=1):
-        """A matrix of `weight` and, behind the columns of each head, a share of the bias."""
+    def place(f, weight, row, bias, heads=1):
+        """A matrix of f(weight, row) and, behind the columns of each head, a share of the bias."""
         nonlocal room
         (O, C), size = weight.shape, weight.size + len(weight) * heads
         matrix = room[:size].reshape(C + 1, O).T if batch == 1 and O > C else room[:size].reshape(O, C + heads)
-        parts, room = matrix.reshape(O, heads, -1), room[size:]
-        parts[..., :-1], parts[..., -1] = weight.reshape(O, heads, -1), bias[:, None] / heads
+        room, row = room[size:], row.reshape(heads, -1).T[..., None]
+        old, new = (a.reshape(O, heads, -1).T for a in (weight, matrix))  # a head's columns, heads, O
+        F.in_pieces(lambda s: f(old[..., s], row, out=new[:-1, :, s]), O, 16 * weight.size)  # a few rows at a time turn faster
+        new[-1] = bias / heads
         return matrix
 
     def after(ln, product):
         weight = product.weight.data
         bias = weight @ ln.bias.data + (product.bias.data if isinstance(product, Linear) else 0)
-        return place(weight * (ln.weight.data * math.sqrt(C)), bias)
+        return place(np.multiply, weight, ln.weight.data * math.sqrt(C), bias)
 
     def centred(linear, heads=1):
         weight, bias = linear.weight.data, linear.bias.data
-        return place(weight - weight.mean(axis=0), bias - bias.mean(), heads)
+        return place(np.subtract, weight, weight.mean(axis=0), bias - bias.mean(), heads)
 
     for block in model.h:
         c_attn = after(block.ln_1, block.attn.c_attn)
