@@ -186,8 +186,7 @@ def _info(options):
     if Path(options.model).is_dir():
         raise IsADirectoryError(f"{options.model} is a folder: info reads checkpoints, only generate takes GPT-2's form")
     checkpoint = read_checkpoint(options.model)
-    model = GPT(checkpoint.config)
-    model.load_state_dict(checkpoint.weights)
+    model = checkpoint.model()
     path, config = checkpoint_path(options.model), checkpoint.config
     rows = [
         ("file", f"{path} ({path.stat().st_size / 1e6:.1f} MB)"),

@@ -25,6 +25,13 @@ class Checkpoint:
     info: dict  # corpus, its hash, seed, steps, wall time, versions
     extra: dict  # other entries under meta/, such as the state of a training run
 
+    def model(self):
+        """The GPT of its configuration with its weights and encoding."""
+        model = GPT(self.config)
+        model.load_state_dict(self.weights)
+        model.encoding = self.encoding
+        return model
+
 
 def save_checkpoint(path, model, *, encoding=None, history=(), info=None, dtype=np.float16, extra=None):
     """Write the model, its configuration and encoding (default: its own) to an .npz file.
@@ -79,10 +86,7 @@ def load_pretrained(source):
     if isinstance(source, (str, Path)) and source not in archive.SHIPPED and os.path.isdir(source):
         return load_gpt2(source), None
     checkpoint = read_checkpoint(source)
-    model = GPT(checkpoint.config)
-    model.load_state_dict(checkpoint.weights)
-    model.encoding = checkpoint.encoding
-    return model.eval(), checkpoint.encoding
+    return checkpoint.model().eval(), checkpoint.encoding
 
 
 # ---- GPT-2's form: config.json and model.safetensors

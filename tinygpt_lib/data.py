@@ -84,7 +84,6 @@ def batches(ids, batch_size, block_size, rng):
 
 
 def _windows(ids, batch_size, block_size, rng):
-    offsets = np.arange(block_size)
     while True:
-        windows = rng.integers(0, len(ids) - block_size, size=(batch_size, 1)) + offsets
+        windows = rng.integers(0, len(ids) - block_size, size=(batch_size, 1)) + np.arange(block_size)
         yield ids[windows], ids[windows + 1]

@@ -103,13 +103,8 @@ def gelu(x):
 
     with np.errstate(over="ignore", invalid="ignore"):
         in_pieces(piece, len(a), 4 * a.size)  # smaller ones: five arrays are at work together
-
-    def backward(g):
-        dx = slope.reshape(x.shape)
-        dx *= g  # in place, as a graph is walked back once: an array less to write
-        return (dx,)
-
-    return record(y.reshape(x.shape), (x,), backward)
+    # A graph is walked back once: the slope's memory can take the gradient.
+    return record(y.reshape(x.shape), (x,), lambda g: (np.multiply(g.reshape(-1), slope, out=slope).reshape(x.shape),))
 
 
 def gelu_divisor(x, square):
@@ -147,8 +142,7 @@ def layer_norm(x, weight, bias, eps=EPS):
         mean = (weight.data / C)[:, None]  # g @ mean is the mean of dxhat: a product takes a third of a sum's time
         dx, g_xhat = g * weight.data, g * xhat
         dx -= g @ mean
-        np.multiply(xhat, g_xhat @ mean, out=xhat)
-        dx -= xhat
+        dx -= np.multiply(xhat, g_xhat @ mean, out=xhat)
         dx *= inv_std
         return dx.reshape(x.shape), _column_sums(g_xhat), _column_sums(g)
 
@@ -290,9 +284,8 @@ def _attend(q, k, v, out, p, rng):
 
     A block of queries meets the keys up to its last only: of 2 blocks the first needs half the keys.
     """
-    (B, H, Tq, D), Tk = q.shape, k.shape[2]
+    (B, H, Tq, D), Tk, blocks = q.shape, k.shape[2], []
     k = _columns_contiguous(k)
-    blocks = []
     for start in range(0, Tq, QUERIES):
         stop = min(start + QUERIES, Tq)
         queries, keys = slice(start, stop), slice(0, Tk - Tq + stop)

@@ -52,7 +52,10 @@ def stream(model, ids, settings=None, *, max_new_tokens=None, seed=None, rng=Non
         _check_vocabulary(model, encoding)
     elif stop_at_eot:
         raise ValueError("stop_at_eot needs to know the end-of-text token: pass encoding=")
-    return _steps(model, ids, settings, max_new_tokens, _make_rng(seed, rng), encoding, stop_at_eot)
+    if rng is not None and seed is not None:
+        raise ValueError("pass seed or rng, not both")
+    rng = validate.seeded(seed) if rng is None else validate.generator(rng)
+    return _steps(model, ids, settings, max_new_tokens, rng, encoding, stop_at_eot)
 
 
 def _steps(model, ids, settings, max_new_tokens, rng, encoding, stop_at_eot):
@@ -171,13 +174,6 @@ def split_settings(options, settings):
         raise TypeError(f"no option {', '.join(sorted(wrong))} here: choose among {', '.join(sorted(known | settings.keys()))}")
     chosen = {name: options.pop(name) for name in names & options.keys()}
     return options, SamplingSettings(**settings, **chosen)
-
-
-def _make_rng(seed, rng):
-    """The Generator given, or one from `seed`, or one from fresh entropy."""
-    if rng is not None and seed is not None:
-        raise ValueError("pass seed or rng, not both")
-    return validate.seeded(seed) if rng is None else validate.generator(rng)
 
 
 def _prompt_ids(idx, vocab_size):

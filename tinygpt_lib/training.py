@@ -241,9 +241,7 @@ def load_training(path):
     if "meta/training" not in checkpoint.extra:
         raise ValueError(f"{path} is a finished model, not a training run: there is nothing to go on with")
     saved = archive.unpack(checkpoint.extra["meta/training"])
-    model = GPT(checkpoint.config)
-    model.load_state_dict(checkpoint.weights)
-    model.encoding = checkpoint.encoding
+    model = checkpoint.model()
     for name, parameter in model.named_parameters():
         parameter.requires_grad = name not in saved.get("frozen", ())
     settings = TrainSettings(**saved["settings"] | {"betas": tuple(saved["settings"]["betas"])})
