@@ -245,6 +245,16 @@ def test_gradients_are_apart_from_all_other_arrays(name, shapes):
     assert all(leaf.grad.flags.writeable for leaf in leaves)
 
 
+@pytest.mark.usefixtures("pieces")
+@pytest.mark.parametrize("name, shapes", FIRST)
+def test_backward_writes_only_into_its_own_memory(name, shapes):
+    y = OPERATIONS[name][0](*[leaf_on(a) for a in inputs(shapes)])
+    result, upstream = y.data.copy(), np.ones(y.shape)
+    upstream.flags.writeable = False
+    y._backward(upstream)
+    np.testing.assert_array_equal(y.data, result)
+
+
 @pytest.mark.parametrize("name, shapes", [p for p in FIRST if len(p.values[1]) > 1])
 def test_inputs_that_need_no_gradient_get_none(name, shapes):
     for chosen in range(len(shapes)):
