@@ -103,7 +103,6 @@ def gelu(x):
 
     with np.errstate(over="ignore", invalid="ignore"):
         in_pieces(piece, len(a), 4 * a.size)  # smaller ones: five arrays are at work together
-    # A graph is walked back once: the slope's memory can take the gradient.
     return record(y.reshape(x.shape), (x,), lambda g: (np.multiply(g.reshape(-1), slope, out=slope).reshape(x.shape),))
 
 
@@ -325,7 +324,7 @@ def _attend_backward(g, q, k, v, blocks, dq, dk, dv):
 
 
 def _columns_contiguous(a):
-    """A copy of (..., T, D) whose columns lie in one piece each: with its transpose, small products take half the time."""
+    """A copy of (..., T, D) with each column in one piece: of its transpose, small products take half the time with AVX-512."""
     return np.ascontiguousarray(a.swapaxes(-1, -2)).swapaxes(-1, -2)
 
 

@@ -26,8 +26,8 @@ def record(data, parents, backward):
     """The Tensor of an operation's result `data`, remembering its `parents` and how to go back.
 
     `backward(g)` takes the gradient of the result, an array of its shape, and returns one gradient
-    for each parent, or None where a parent needs none: a new array, a view, or `g` itself, but
-    never an array that it keeps.
+    for each parent, or None where a parent needs none: a new array, a view, or `g` itself. A graph is
+    walked back once, so an array that was kept for it may be written over and returned.
     """
     out = Tensor.__new__(Tensor)
     out.data, out.grad = np.asarray(data), None
