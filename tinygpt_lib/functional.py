@@ -174,13 +174,9 @@ def embedding(weight, ids):
     ids = validate.token_ids("ids", as_tensor(ids).data, len(weight))
 
     def backward(g):
-        # An id that occurs n times collects n gradients: sort by id, then add up each run.
-        flat, C = ids.reshape(-1), weight.shape[1]
-        order = np.argsort(flat, kind="stable")
-        used, starts = np.unique(flat[order], return_index=True)
-        dw = np.zeros_like(weight.data)
-        if len(flat):
-            dw[used] = np.add.reduceat(g.reshape(-1, C)[order], starts, axis=0)
+        # An id that occurs n times collects n gradients. Number by number, as NumPy adds rows in twice the time.
+        dw, C = np.zeros(weight.shape, dtype=weight.dtype), weight.shape[1]
+        np.add.at(dw.reshape(-1), (ids.reshape(-1, 1) * C + np.arange(C)).reshape(-1), g.reshape(-1))
         return (dw,)
 
     return record(weight.data[ids], (weight,), backward)

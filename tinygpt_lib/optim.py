@@ -30,26 +30,24 @@ class AdamW:
             raise TypeError("AdamW moves Tensors that weren't computed from others: pass model.parameters()")
         self.decays = [group.get("weight_decay", weight_decay) for group in groups for _ in group["params"]]
         self.t = [0] * len(self.params)  # how often each has been moved
-        self.m = [np.zeros_like(p.data) for p in self.params]  # running mean of the gradient
-        self.v = [np.zeros_like(p.data) for p in self.params]  # and of its square
+        self.m = [np.zeros_like(p.data) for p in self.params]  # the gradients' sum, each b1 times as heavy as the one after it
+        self.v = [np.zeros_like(p.data) for p in self.params]  # and that of their squares, with b2
 
-    def step(self, which=slice(None)):
-        """Move every parameter that has a gradient, or `which` of them."""
+    def step(self, which=None):
+        """Move every parameter that has a gradient, or `which` of them by their numbers."""
         (b1, b2), lr = self.betas, self.lr
-        for i in range(len(self.params))[which]:
+        for i in range(len(self.params)) if which is None else which:
             p, m, v, decay = self.params[i], self.m[i], self.v[i], self.decays[i]
             if p.grad is None:
                 continue
             self.t[i] += 1
-            # Both running means start at 0 and are too small by these factors at first.
-            m_scale, v_scale = 1 / (1 - b1 ** self.t[i]), 1 / math.sqrt(1 - b2 ** self.t[i])
-            # m += (1 - b1) (g - m), v += (1 - b2) (g^2 - v), p -= lr (decay p + m_scale m / (v_scale sqrt(v) + eps))
-            change = np.subtract(p.grad, m, out=np.empty_like(m))
-            change *= 1 - b1
-            m += change
-            np.multiply(p.grad, p.grad, out=change)
-            change -= v
-            change *= 1 - b2
+            # A mean is such a sum over that of its weights, 1 + b + b^2 + ... = (1 - b^t) / (1 - b): sums take two passes less.
+            m_scale, v_scale = (1 - b1) / (1 - b1 ** self.t[i]), math.sqrt((1 - b2) / (1 - b2 ** self.t[i]))
+            # m = b1 m + g, v = b2 v + g^2, p -= lr (decay p + m_scale m / (v_scale sqrt(v) + eps))
+            m *= b1
+            m += p.grad
+            v *= b2
+            change = np.multiply(p.grad, p.grad, out=np.empty_like(v))
             v += change
             np.sqrt(v, out=change)
             change += self.eps / v_scale  # v_scale taken out of the sum, which saves a pass

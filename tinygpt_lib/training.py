@@ -146,7 +146,8 @@ def train_step(model, optimizer, inputs, targets, max_grad_norm=1.0):
     norm = clip_grad_norm(optimizer.params, max_grad_norm)
     if not math.isfinite(norm):
         raise FloatingPointError(f"the loss became {loss}: the learning rate ({optimizer.lr:.1e}) is too high for this model")
-    _on_all_cores(optimizer.step, [slice(k, None, _cores()) for k in range(_cores())])
+    by_size = sorted(range(len(optimizer.params)), key=lambda i: optimizer.params[i].size)
+    _on_all_cores(optimizer.step, [by_size[k :: _cores()] for k in range(_cores())])
     return loss, norm
 
 
