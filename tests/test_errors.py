@@ -98,6 +98,7 @@ MISTAKES = {
     "targets too short": (lambda w: w.model([[1, 2]], [[1]]), ValueError, ["(1, 2)", "(1, 1)"]),
     "targets with a cache": (lambda w: w.model([[1]], [[1]], tg.KVCache(w.model.config)),
         ValueError, ["targets", "cache", "both"]),
+    "a cache for no text": (lambda w: tg.KVCache(w.model.config, batch=0), ValueError, ["batch", "at least 1", "0"]),
     "a cache of another batch": (lambda w: w.model([[1]], cache=tg.KVCache(w.model.config, batch=2)),
         ValueError, ["batch of 2", "1"]),
     "an id outside the vocabulary with a cache": (lambda w: w.model([[V]], cache=tg.KVCache(w.model.config)),

@@ -118,3 +118,5 @@ def test_groups_with_what_they_can_not_have_are_refused():
         AdamW([{"params": [weights], "lr": 5.0}])
     with pytest.raises(TypeError, match="parameters"):
         AdamW(weights)
+    with pytest.raises(ValueError, match="twice"):
+        AdamW([{"params": [weights]}, {"params": [weights], "weight_decay": 0.0}])

@@ -17,8 +17,8 @@ import pytest
 from threadpoolctl import threadpool_info, threadpool_limits
 
 from tinygpt_lib import (
-    GPT, GPTConfig, AdamW, Tensor, TrainSettings, TrainState, batches, cross_entropy, estimate_loss, load_training,
-    save_checkpoint, save_training, train, train_bpe, training, warmup_cosine,
+    GPT, GPTConfig, AdamW, Tensor, TrainSettings, TrainState, batches, cross_entropy, estimate_loss, load_pretrained,
+    load_training, save_checkpoint, save_training, train, train_bpe, training, warmup_cosine,
 )  # fmt: skip
 from tinygpt_lib.nn import evaluating
 from tinygpt_lib.training import backward_on_all_cores, one_blas_thread, train_step
@@ -156,6 +156,13 @@ def test_the_mean_of_the_weights_is_what_is_evaluated_and_kept():
     kept = state.result()
     np.testing.assert_allclose(kept.wte.weight.data, mean, rtol=1e-5, atol=1e-7)
     assert state.history[-1]["val_loss"] == estimate_loss(kept, VAL) != estimate_loss(state.model, VAL)
+
+
+def test_an_unfinished_run_is_read_as_the_mean_that_its_loss_was_measured_of(tmp_path):
+    state, records = stopped(8)
+    save_training(tmp_path / "run.npz", state)
+    model, _ = load_pretrained(tmp_path / "run.npz")
+    assert estimate_loss(model, VAL) == records[-1].val_loss
 
 
 def test_without_an_average_the_model_itself_is_kept():

@@ -41,6 +41,7 @@ class KVCache:
     """
 
     def __init__(self, config, batch=1, dtype=np.float32):
+        validate.whole_number("batch", batch, least=1)
         shape, D = (config.n_layer, 2, batch, config.n_head, config.block_size), config.n_embd // config.n_head
         self._both = np.empty((*shape, D + 1), dtype=dtype)
         self._both[..., -1] = 1  # `read` says what for

@@ -28,6 +28,8 @@ class AdamW:
         self.params = [p for group in groups for p in group["params"]]
         if not all(isinstance(p, Tensor) and not p._parents for p in self.params):
             raise TypeError("AdamW moves Tensors that weren't computed from others: pass model.parameters()")
+        if len(set(self.params)) < len(self.params):
+            raise ValueError("AdamW got a parameter twice, and would move it twice: leave one out")
         self.decays = [group.get("weight_decay", weight_decay) for group in groups for _ in group["params"]]
         self.t = [0] * len(self.params)  # how often each has been moved
         self.m = [np.zeros_like(p.data) for p in self.params]  # the gradients' sum, each b1 times as heavy as the one after it

@@ -217,7 +217,7 @@ def _check_state(state):
 
 
 def save_training(path, state, *, encoding=None, info=None):
-    """Write a checkpoint in float32 that `load_training` goes on from."""
+    """Write `state.result()` as a checkpoint in float32, with all that `load_training` goes on from."""
     _check_state(state)
     extra = {
         "meta/training": archive.pack(
@@ -232,8 +232,8 @@ def save_training(path, state, *, encoding=None, info=None):
             }
         )
     }
-    extra |= _running_means(state)
-    save_checkpoint(path, state.model, encoding=encoding, history=state.history, info=info, dtype=np.float32, extra=extra)
+    extra |= _further_arrays(state)
+    save_checkpoint(path, state.result(), encoding=encoding, history=state.history, info=info, dtype=np.float32, extra=extra)
 
 
 def load_training(path):
@@ -248,16 +248,17 @@ def load_training(path):
     settings = TrainSettings(**saved["settings"] | {"betas": tuple(saved["settings"]["betas"])})
     state = TrainState(model, settings, saved["step"], saved["seconds"], checkpoint.history, saved["recent"])
     state.optimizer.t = saved["updates"]
-    for name, mean in _running_means(state).items():
-        mean[...] = checkpoint.extra[name]
+    for name, array in _further_arrays(state).items():
+        array[...] = checkpoint.extra[name]
     state.rng.bit_generator.state, model.rng.bit_generator.state = saved["generators"]
     return state, checkpoint.info
 
 
-def _running_means(state):
-    """The arrays of a state beside the weights, by their names in a checkpoint."""
-    means = {"m": state.optimizer.m, "v": state.optimizer.v, "mean": state.mean}
-    return {f"meta/{name}/{i}": array for name, arrays in means.items() for i, array in enumerate(arrays)}
+def _further_arrays(state):
+    """What a checkpoint holds of a state beside its result, array by name: the weights too, where that is their mean."""
+    weights = [parameter.data for parameter in state.model.parameters()] if state.mean else []
+    arrays = {"m": state.optimizer.m, "v": state.optimizer.v, "weights": weights}
+    return {f"meta/{name}/{i}": array for name, group in arrays.items() for i, array in enumerate(group)}
 
 
 @contextmanager
