@@ -174,7 +174,7 @@ def embedding(weight, ids):
     ids = validate.token_ids("ids", as_tensor(ids).data, len(weight))
 
     def backward(g):
-        # An id that occurs n times collects n gradients. Number by number, as NumPy adds rows in twice the time.
+        # An id that occurs n times collects n gradients. Number by number: whole rows take NumPy more than twice as long.
         dw, C = np.zeros(weight.shape, dtype=weight.dtype), weight.shape[1]
         np.add.at(dw.reshape(-1), (ids.reshape(-1, 1) * C + np.arange(C)).reshape(-1), g.reshape(-1))
         return (dw,)
