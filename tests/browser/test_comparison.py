@@ -119,8 +119,7 @@ def test_a_and_b_part_where_their_distributions_do(panel):
 def test_both_are_measured_while_the_sliders_stay_live(panel):
     model, encoding = load_pretrained("shakespeare")
     panel.show("A and B", "b:text-is('B') + div span[title]")
-    panel.press("texts each", "Home")
-    panel.press("texts each", "ArrowRight", times=3)
+    panel.press("texts each", "End")  # the longest measurement, still at work when the slider below has moved on a slow machine
     settings = [panel.settings(name) for name in "AB"]
     panel.button("measure A and B").click()
     panel.wait(lambda: re.search(r"\b[1-9]\d? %", panel.said()))
@@ -134,7 +133,7 @@ def test_both_are_measured_while_the_sliders_stay_live(panel):
     rows = {row.locator("b").inner_text(): row.locator("td").all_inner_texts() for row in panel.root.locator("tr").all()[1:]}
     assert list(rows) == list(MEASURES)
     for column, one in enumerate(settings):
-        found = measures(model, encoding.encode("My lord, I"), one, seed=0, n_texts=16, n_tokens=N_TOKENS)
+        found = measures(model, encoding.encode("My lord, I"), one, seed=0, n_texts=64, n_tokens=N_TOKENS)
         for name, cells in rows.items():
             shown = [float(number) for number in re.findall(r"[\d.]+", cells[column])]
             np.testing.assert_allclose(shown, found[name], atol=0.051 if found[name].high >= 10 else 0.0051, err_msg=name)
