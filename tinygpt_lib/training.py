@@ -257,7 +257,7 @@ def load_training(path):
 def _further_arrays(state):
     """What a checkpoint holds of a state beside its result, array by name: the weights too, where that is their mean."""
     weights = [parameter.data for parameter in state.model.parameters()] if state.mean else []
-    arrays = {"m": state.optimizer.m, "v": state.optimizer.v, "weights": weights}
+    arrays = {"gradients": state.optimizer.m, "squares": state.optimizer.v, "weights": weights}
     return {f"meta/{name}/{i}": array for name, group in arrays.items() for i, array in enumerate(group)}
 
 
