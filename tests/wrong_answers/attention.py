@@ -134,6 +134,11 @@ def window_too_late(q, k, n):
     return window_forgotten(q, k, n) * (back < n)
 
 
+def window_scaled_up(q, k, n):
+    weights = window_too_late(q, k, n)
+    return weights / weights.sum(axis=1, keepdims=True)
+
+
 WRONG = {
     "4.1": [
         (scores_unscaled, "every score is too large"),
@@ -170,5 +175,6 @@ WRONG = {
         (window_forgotten, "plain causal attention"),
         (window_both_sides, "sees the future"),
         (window_too_late, "mask the scores, not the weights"),
+        (window_scaled_up, "scaled up again"),
     ],
 }

@@ -152,6 +152,12 @@ def grouped_not_repeated(q, k, v):
     return _causal(q, k, v)
 
 
+def step_unsafe(q, k, v, past_k, past_v):
+    keys, values = np.concatenate([past_k, k], axis=-2), np.concatenate([past_v, v], axis=-2)
+    exps = np.exp(np.einsum("...id,...jd->...ij", q, keys) / np.sqrt(q.shape[-1]))
+    return exps / exps.sum(axis=-1, keepdims=True) @ values, keys, values
+
+
 WRONG = {
     "5.1": [
         (split_straight, "hands whole tokens to a head"),
@@ -182,6 +188,7 @@ WRONG = {
         (step_unscaled, "too large"),
         (step_masked, "the first key only"),
         (step_output_only, "Return three things"),
+        (step_unsafe, "exp of a large score"),
     ],
     "5.5": [
         (grouped_in_turn, "dealt out in turn"),

@@ -240,6 +240,17 @@ def walk_first_path(graph, root, leaf):
     return 0.0
 
 
+def walk_every_path(graph, root, leaf):
+    total, stack = 0.0, [(root, 1.0)]
+    while stack:
+        name, product = stack.pop()
+        if name == leaf:
+            total += product
+        for parent, slope in graph[name]:
+            stack.append((parent, product * slope))
+    return total
+
+
 def walk_recursive(graph, root, leaf):
     if root == leaf:
         return 1.0
@@ -335,6 +346,7 @@ WRONG = {
     "1.5": [
         (walk_overwriting, "keeps only what came last"),
         (walk_first_path, "one path"),
+        (walk_every_path, "their number doubles"),
         (walk_recursive, "exhausts Python's stack"),
         (walk_too_early, "before all its uses have reported"),
         (walk_as_listed, "from the last to the first"),

@@ -39,12 +39,14 @@ def _causal(q, k):
     return _masked(_scores(q, k), _past(len(q), len(k)))
 
 
-def _aftersoftmax(q, k, renormalise):
-    w = softmax(_scores(q, k)) * _past(len(q), len(k))
+def _aftersoftmax(q, k, renormalise, allowed=None):
+    w = softmax(_scores(q, k)) * (_past(len(q), len(k)) if allowed is None else allowed)
     return w / w.sum(axis=-1, keepdims=True) if renormalise else w
 
 
 _FUTURE_WINS = 40 * np.eye(2), np.array([[1.0, 0.0], [100.0, 1.0]])  # the first query scores 2828 with the second key
+_PAST_WINS = np.array([[1.0], [40.0]]), np.array([[100.0], [1.0]])  # the second query scores 4000 with the first key
+_PAST_LOSES = np.array([[1e6], [1.0]]), np.array([[-1.0], [1.0]])  # no score below the mask's, whatever number it is
 
 SCORES = Exercise(
     "Scaled scores",
@@ -90,7 +92,8 @@ SOFTMAX = Exercise(
 CAUSAL = Exercise(
     "Causal weights",
     _causal,
-    cases=(_qk(4, 4, 3), _qk(1, 1, 2), _qk(6, 6, 8, scale=9), _qk(2, 5, 4), _FUTURE_WINS, (_strided(3, 4), _strided(3, 4))),
+    cases=(_qk(4, 4, 3), _qk(1, 1, 2), _qk(6, 6, 8, scale=9), _qk(2, 5, 4), _FUTURE_WINS, _PAST_LOSES,
+           (_strided(3, 4), _strided(3, 4))),
     mistakes={
         "The rows don't sum to 1: this masks after the softmax, whose sums have already seen the future. Mask the scores.":
             lambda q, k: _aftersoftmax(q, k, False),
@@ -150,7 +153,7 @@ def _window(q, k, n):
 WINDOW = Exercise(
     "A sliding window",
     _window,
-    cases=((*_qk(6, 6, 4), 3), (*_qk(5, 5, 2), 1), (*_qk(4, 4, 8, scale=6), 9), (_strided(7, 4), _strided(7, 4), 2)),
+    cases=((*_qk(6, 6, 4), 3), (*_qk(5, 5, 2), 1), (*_qk(4, 4, 8, scale=6), 9), (*_FUTURE_WINS, 2), (*_PAST_WINS, 1), (_strided(7, 4), _strided(7, 4), 2)),
     mistakes={
         "One word too many: the n words include the query's own.": lambda q, k, n: _window(q, k, n + 1),
         "That's plain causal attention: words more than n - 1 back must be masked, too.": lambda q, k, n: _causal(q, k),
@@ -160,6 +163,9 @@ WINDOW = Exercise(
             lambda q, k, n: _masked(_scores(q, k), _past(len(q), len(k)) & (np.arange(len(k)) < n)),
         "The window's weights don't sum to 1: mask the scores, not the weights.":
             lambda q, k, n: _causal(q, k) * _past(len(q), len(k), 0, 1 - n),
+        "These rows were masked after the softmax and scaled up again. "
+        "Where the words outside held all the weight, little or nothing is left to scale. Mask the scores.":
+            lambda q, k, n: _aftersoftmax(q, k, True, _past(len(q), len(k), 0, 1 - n)),
     },
 )
 

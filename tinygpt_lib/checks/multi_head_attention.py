@@ -172,6 +172,12 @@ def _itself_forgotten_unguarded(q, k, v, past_k, past_v):
     return weights / weights.sum(axis=-1, keepdims=True) @ past_v, keys, values
 
 
+def _unguarded(q, k, v, past_k, past_v):
+    _, keys, values = _step(q, k, v, past_k, past_v)
+    weights = np.exp(q @ keys.swapaxes(-1, -2) / math.sqrt(q.shape[-1]))
+    return weights / weights.sum(axis=-1, keepdims=True) @ values, keys, values
+
+
 def _first_key_only(q, k, v, past_k, past_v):
     return _step(q, k, v, past_k, past_v, mask=np.where(np.tri(1, past_k.shape[-2] + 1) == 1, 0, -np.inf))
 
@@ -189,10 +195,11 @@ STEP = Exercise(
         _new_and_past(2, 1, 3),
         _new_and_past(2, 0, 4),
         _new_and_past(3, 2, 4, 2),
-        _new_and_past(2, 6, 16, scale=300),
+        _new_and_past(2, 6, 16, scale=3000),
         _new_and_past(2, 4, 6, make=_strided),
     ),
     mistakes={
+        "exp of a large score is infinite, and inf/inf is nan: subtract the largest score first.": _unguarded,
         "The new token may look at itself, too: append its key and value first, then attend.": _itself_forgotten,
         "The new token's own key and value are missing from its choice: append first, then attend. "
         "(And subtract the largest score before exp.)":

@@ -98,9 +98,9 @@ BROADCAST = Exercise(
         _arrays((3, 4), (3, 4), (4,)),
         _arrays((3, 3), (3,), (3, 3)),
         _arrays((3, 4), (3, 1), (1, 4)),
-        _arrays((2, 3, 4), (2, 3, 4), (3, 1)),
+        _arrays((2, 3, 4), (2, 1, 4), (3, 1)),
         _arrays((2, 3), (2, 3), ()),
-        _arrays((2, 3, 4), (2, 1, 4), (1,)),
+        _arrays((2, 3, 4), (2, 3, 4), (1,)),
         tuple(array.T for array in _arrays((4, 3), (4, 3), (1, 3))),
     ),
     mistakes={
@@ -205,6 +205,7 @@ MAX = Exercise(
         (_rng.normal(size=3), np.array([[1.0, 7.0, 7.0], [2.0, 2.0, 2.0], [0.0, -1.0, -5.0]])),
         (np.array([1.0, -3.0]), np.array([[-np.inf, -4.0, -np.inf, -4.0], [-1e30, -1e30, -1e30, -2e30]])),
         (_rng.normal(size=(2, 5)), _rng.integers(0, 3, size=(3, 5, 2)).astype(float).T),
+        (np.array(1.0), np.array([1.0, 1.0 + 1e-9])),
     ),
     mistakes={
         "Equal ones all get the whole g, so more goes back than came: they share it, each an equal part.":
@@ -257,6 +258,15 @@ def _recursively(graph, node, leaf):
     return (node == leaf) + sum(slope * _recursively(graph, parent, leaf) for parent, slope in graph[node])
 
 
+def _every_path(graph, root, leaf):
+    total, waiting = 0.0, [(root, 1.0)]
+    while waiting:
+        node, product = waiting.pop()
+        total += product * (node == leaf)
+        waiting += [(parent, product * slope) for parent, slope in graph[node]]
+    return total
+
+
 def _one_path(graph, root, leaf):
     """The product along the first arrows that lead from root to leaf."""
     known = {leaf: 1.0}
@@ -295,6 +305,22 @@ _DIAMOND = {"x": [], "u": [("x", 2.0)], "v": [("x", -1.0), ("u", 5.0)], "y": [("
 _LATE = {"z": [("y", 2.0)], "y": [("x", 0.5), ("u", 3.0)], "u": [("v", -2.0)], "v": [("x", 4.0)], "x": [("w", 10.0)], "w": []}
 _SHUFFLED = {n: [(n - 1, 0.5), (n - 2, 1.5)] if n > 1 else [(0, -3.0)] * n for n in (4, 0, 6, 7, 2, 5, 1, 3)}
 _BESIDE = {"y": [("u", 1.0), ("x", 2.0)], "x": [("w", 3.0)], "w": [], "z": [("x", 5.0)], "u": [("x", 3.0), ("w", 7.0)]}
+
+
+class _Patient(dict):
+    """A graph that can be looked at ten thousand times."""
+
+    looks = 0
+
+    def __getitem__(self, key):
+        self.looks += 1
+        if self.looks > 10_000:
+            self.looks = 0
+            raise RuntimeError("ten thousand looks at a graph of 23 nodes")
+        return super().__getitem__(key)
+
+
+_LADDER = _Patient({0: [], **{n: [(n - 1, 0.5), (n - 1, 0.5)] for n in range(1, 23)}})
 _LONG = {"0": [], **{f"{i}": [(f"{i - 1}", -1.0)] for i in range(1, 1501)}}
 
 WALK = Exercise(
@@ -309,11 +335,15 @@ WALK = Exercise(
         (_BESIDE, "y", "w"),
         (_CHAIN, "a", "a"),
         (_LONG, "1500", "0"),
+        (_LADDER, 22, 0),
     ),
     mistakes={
         "A node with several uses keeps only what came last: its gradients add up, so `+=` and not `=`.":
             lambda graph, root, leaf: _gradient(graph, root, leaf, put=lambda old, new: new),
         "This follows one path from the root to the leaf. There may be several, and their products add up.": _one_path,
+        "The paths are right, but their number doubles with every node that is used twice: here are millions. "
+        "Add up what arrives at a node, and pass it on once.":
+            _every_path,
         "It's right until a graph is very deep: a function that calls itself for each node exhausts Python's stack. "
         "Keep the waiting nodes in a list of your own.":
             _recursively,

@@ -69,6 +69,7 @@ JOIN = Exercise(
         ([1, 1, 1, 1, 2, 1, 1], (1, 1), 9),
         ([2, 2, 1, 3, 3, 1], (1, 3), 9),
         ([3, 1, 2, 1], (1, 2), 9),
+        ([11, 1, 12], (1, 1), 9),
         ([5], (5, 5), 9),
         ([], (1, 2), 9),
     ),
@@ -145,6 +146,7 @@ ENCODE = Exercise(
     cases=(
         ("abcd", _ranks(*_LETTERS, b"bc", b"ab", b"abcd")),
         ("abc", _ranks(*_LETTERS, b"ab", b"bc")),
+        ("abc", {b"a": 0, b"b": 1, b"c": 2, b"bc": 4, b"ab": 3}),
         (" the", _HAT),
         ("that", _HAT),
         ("aaa", _ranks(b"a", b"aa")),
@@ -208,6 +210,7 @@ READY = Exercise(
             b"abc", b"", "\u00e9".encode(), "\u00e9".encode()[:1], "n\u00e9e".encode()[:2], f"ab{_MASKS}".encode()[:5],
             _MASKS.encode() * 2, (_MASKS.encode() * 2)[:7],
             "\u65e5\u672c".encode()[:5], "\u65e5\u672c".encode()[:4], "\u00e9\u00e9".encode(),
+            "a\ufffd".encode(),
         )
     ),
     mistakes={
