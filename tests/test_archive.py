@@ -68,6 +68,22 @@ def test_what_was_written_is_read(tmp_path):
         assert back[name].dtype == array.dtype and back[name].shape == array.shape and np.array_equal(back[name], array)
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="links need rights there")
+def test_writing_to_a_link_writes_what_it_points_to(tmp_path):
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "a.npz").symlink_to(tmp_path / "disk" / "a.npz")
+    archive.write(tmp_path / "a.npz", {"w": np.ones(2)})
+    assert (tmp_path / "a.npz").is_symlink() and (tmp_path / "disk" / "a.npz").is_file()
+
+
+def test_a_closed_file_is_refused_in_words(tmp_path):
+    archive.write(tmp_path / "a.npz", {"w": np.ones(2)})
+    with np.load(tmp_path / "a.npz") as closed:
+        pass
+    with pytest.raises(ValueError, match="isn't a whole checkpoint"):
+        archive.read(closed)
+
+
 def test_numpy_alone_reads_the_file_without_pickle(tmp_path):
     archive.write(tmp_path / "a.npz", ENTRIES)
     with np.load(tmp_path / "a.npz", allow_pickle=False) as file:

@@ -233,13 +233,37 @@ def test_a_folder_of_gpt2s_form_without_its_encoding_says_where_it_can_be_used(c
     (["--vocab-size", "100"], ["257", "100"]), (["--vocab-size", "99999"], ["99999", "at most"]),
     (["--learning-rate", "0"], ["learning_rate"]), (["--seed", "-1"], ["seed"]),
     (["--block-size", "5000"], ["5001"]), (["--dropout", "1"], ["dropout"]), (["--batch-size", "-1"], ["batch_size"]),
-    (["--out", "nowhere/a.npz"], ["nowhere"]), (["--warmup-steps", "-1"], ["warmup_steps"]),
+    (["--out", "nowhere/a.npz"], ["nowhere"]),
+    (["--out", "play"], ["call it play.npz"]), (["--warmup-steps", "-1"], ["warmup_steps"]),
 ])  # fmt: skip
 def test_a_mistake_in_train_is_one_line_and_leaves_no_file(capsys, folder, tmp_path, monkeypatch, options, words):
     monkeypatch.chdir(tmp_path)
     err = refused(capsys, "train", "--corpus", folder / "pièce.txt", "--out", "a.npz", "--steps", "2", *SIZES, *options)
     assert all(word in err for word in words), err
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("options", [["--resume", ""], ["--corpus", ""]])
+def test_an_empty_name_is_no_default(capsys, tmp_path, monkeypatch, options):
+    monkeypatch.chdir(tmp_path)
+    assert re.search("there is no (model|corpus)", refused(capsys, "train", *options))
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no broken pipes of this kind")
+def test_training_that_nobody_listens_to_is_no_success(folder, tmp_path):
+    options = ["--corpus", folder / "pièce.txt", "--out", tmp_path / "a.npz", *SIZES]
+    command = [sys.executable, "-m", "tinygpt_lib", "train", *options]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        process.stdout.close()
+        process.stderr.close()
+        assert process.wait(timeout=30) == 1
+
+
+@pytest.mark.parametrize("text, first", [
+    ("title\nANNA:\nHello", "ANNA:\n"), ("x" * 1000, "x" * 60 + "\n"), ("title\n \n", "\n"), ("title\nno colon\n", "no colon\n"),
+])  # fmt: skip
+def test_a_sample_begins_with_a_short_line(text, first):
+    assert cli._first_line(text) == first
 
 
 def test_a_finished_model_can_not_be_resumed(capsys, model_file):

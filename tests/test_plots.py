@@ -264,6 +264,14 @@ def test_choices():
     assert labels == ["the model says", "drawn from", "1 cut by top-k", "1 cut by top-p"]
 
 
+def test_no_filter_is_said_to_cut_what_was_cut_before():
+    for settings, banned in ((SamplingSettings(temperature=0, top_k=2), 0), (SamplingSettings(top_p=0.9999), 2)):
+        logits = np.array([3.0, 2.0, 1.0, 0.5])
+        logits[:banned] = -np.inf
+        ax = plots.choices(trace(logits, settings), str, title="x")
+        assert "0 cut by" in ax.get_legend().get_texts()[-1].get_text()
+
+
 def test_coverage():
     ax = first("coverage")
     roots = np.sqrt([0.4, 0.3, 0.2, 0.1])

@@ -239,6 +239,13 @@ def test_greedy_takes_the_lowest_of_equal_ids_in_each_row():
 # ---- the trace
 
 
+def test_a_trace_keeps_what_had_been_seen():
+    seen = [0]
+    found = trace([2.0, 1.0, 0.0], SamplingSettings(repetition_penalty=2), seen)
+    seen.append(1)
+    np.testing.assert_allclose(found.final, np.exp([1, 1, 0]) / np.exp([1, 1, 0]).sum())
+
+
 def test_trace_shows_every_stage():
     t = trace(P, SamplingSettings(temperature=0.5, top_k=3, top_p=0.8))  # 1, 4, 9 and 16 thirtieths after temperature
     np.testing.assert_allclose(t.raw, [0.1, 0.2, 0.3, 0.4], atol=1e-12)

@@ -163,6 +163,13 @@ def test_integers_stay_integers_and_have_no_gradients(data):
         Tensor(data, requires_grad=True)
 
 
+def test_an_id_counts_and_looks_up():
+    ids = Tensor([[1, 2]])
+    assert bytes(list(ids[0])) == b"\x01\x02" and int(ids[0, 1]) == 2 and "abc"[ids[0, 0]] == "b"
+    with pytest.raises(TypeError):
+        range(Tensor(2.0))
+
+
 @pytest.mark.parametrize("data", [3.0, [1, 2.5], np.float64(2), np.ones(3), np.float16([1]), [True, False]], ids=repr)
 def test_everything_else_becomes_float32_unless_asked(data):
     assert Tensor(data).dtype == np.float32

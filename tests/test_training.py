@@ -165,6 +165,16 @@ def test_an_unfinished_run_is_read_as_the_mean_that_its_loss_was_measured_of(tmp
     assert estimate_loss(model, VAL) == records[-1].val_loss
 
 
+@pytest.mark.parametrize("before, after", [(0.9, 0.0), (0.0, 0.9)])
+def test_averaging_is_not_switched_within_a_run(before, after, tmp_path):
+    state = TrainState(GPT(CONFIG), dataclasses.replace(SETTINGS, average=before))
+    state.settings = dataclasses.replace(state.settings, average=after)
+    for use in (lambda: train(state, IDS), lambda: save_training(tmp_path / "run.npz", state)):
+        with pytest.raises(ValueError, match="average can't be switched"):
+            use()
+    assert not list(tmp_path.iterdir())
+
+
 def test_without_an_average_the_model_itself_is_kept():
     state = TrainState(GPT(CONFIG), dataclasses.replace(SETTINGS, average=0.0))
     assert state.result() is state.model
@@ -351,7 +361,7 @@ def test_an_estimate_leaves_no_gradients_and_draws_no_random_numbers():
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")  # NumPy's, of the overflow that is the point
 def test_too_high_a_learning_rate_is_named():
     state = TrainState(GPT(CONFIG), dataclasses.replace(SETTINGS, learning_rate=1e30))
-    with pytest.raises(FloatingPointError, match="learning rate .* too high"):
+    with pytest.raises(FloatingPointError, match="norm became .*learning rate .* too high"):
         list(train(state, IDS))
 
 

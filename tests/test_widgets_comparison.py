@@ -473,6 +473,20 @@ def test_measuring_fills_the_table_which_says_when_it_is_old(panel):
     assert panel.stale.value == ""
 
 
+def test_a_map_says_when_it_is_old(play):
+    model, encoding = play
+    panel = MapPanel(model, encoding, [1], n_tokens=5, n_texts=4, temperatures=(1.0,), top_ps=(0.5, 1.0))
+    panel.set_text(model, encoding, [2])
+    assert panel.stale.value == ""  # there is no map yet
+    panel.job.go()
+    panel.job.work.wait()
+    for other in ((model, encoding, [3]), (load_pretrained("shakespeare")[0], load_pretrained("shakespeare")[1], [2])):
+        panel.set_text(*other)
+        assert "model or text have changed" in panel.stale.value
+        panel.set_text(model, encoding, [2])
+        assert panel.stale.value == ""
+
+
 def test_a_table_is_old_until_a_new_one_is_there(panel, monkeypatch):
     panel.job.start.click()
     panel.job.work.wait()
@@ -517,7 +531,7 @@ def test_the_map_panel_shows_the_map_of_its_text(play):
         panel.measure.value = name
         assert draw_map(cells, name, (0.5, 1.5), (0.5, 1.0)) in panel.picture.value
         assert html.escape(describe_map(cells, name, (0.5, 1.5), (0.5, 1.0))) in panel.words.value
-    assert "4 texts of at most 6 tokens after “&lt;b&gt;&amp;”" in panel.words.value
+    assert "4 texts of up to 6 tokens after “&lt;b&gt;&amp;”" in panel.words.value
 
 
 def test_a_text_that_has_no_tokens_is_answered_in_a_sentence(play, panel):

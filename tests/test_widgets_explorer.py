@@ -452,6 +452,30 @@ def test_no_prompt_becomes_markup(explorer, text):
         assert ET.fromstring(part.value) is not None and "<script" not in part.value
 
 
+def test_a_text_that_was_cut_off_isnt_said_to_have_ended(explorer, monkeypatch):
+    monkeypatch.setattr(explorer_state, "LONGEST", 1)
+    explorer.settings = PLAIN
+    explorer.next.click()
+    assert explorer.state.tokens[-1].id != explorer.state.end
+    assert "though the text hasn't ended, after 1 token;" in explorer.picture.value
+    explorer.place.value = 0
+    assert "was drawn under temperature 1, all filters off;" in explorer.picture.value
+
+
+def test_a_seed_beyond_its_box_is_refused(explorer):
+    with pytest.raises(ValueError, match="at most 2,147,483,647"):
+        explorer.seed = 2**31
+
+
+@pytest.mark.parametrize("settings, name, typed", [
+    (SamplingSettings(temperature=0), "temperature", 1e-5), (PLAIN, "top_p", 0.99999), (PLAIN, "min_p", 1e-5),
+])  # fmt: skip
+def test_a_box_says_what_is_set_after_rounding(settings, name, typed):
+    controls = SettingsControls(settings)
+    controls.boxes[name].value = typed
+    assert controls.settings == settings and controls.boxes[name].value == getattr(settings, name)
+
+
 def test_models_are_chosen_and_what_is_none_is_said(explorer, play, tmp_path):
     small = GPT(GPTConfig(vocab_size=play[1].n_vocab, block_size=16, n_layer=1, n_head=1, n_embd=8))
     small.encoding = play[1]
@@ -463,6 +487,8 @@ def test_models_are_chosen_and_what_is_none_is_said(explorer, play, tmp_path):
     for path in (tmp_path / "none.npz", tmp_path, __file__):
         explorer.path.value = str(path)
         assert "the model is still the one before" in explorer.message.value and explorer.model is given
+    explorer.prompt = "Another beginning"  # which doesn't make the chooser's model the one that writes
+    assert "the model is still the one before" in explorer.message.value
     save_gpt2(small, tmp_path / "gpt2")
     explorer.path.value = str(tmp_path / "gpt2")
     assert "pass encoding=" in explorer.message.value

@@ -45,9 +45,9 @@ def main(arguments=None):
     except KeyboardInterrupt:
         print(file=sys.stderr)
         return 130
-    except BrokenPipeError:  # `generate ... | head` has read enough
+    except BrokenPipeError:  # `generate ... | head` has read enough; training isn't done
         sys.stderr.close()
-        return 0
+        return int(options.command is _train)
     except (ValueError, TypeError, OSError, FloatingPointError, MemoryError) as error:
         print(f"tinygpt_lib: {error}", file=sys.stderr)
         return 2
@@ -81,7 +81,7 @@ def _generate(options):
 
 
 def _train(options):
-    if options.resume:
+    if options.resume is not None:
         given = [name for name in ("corpus", "out", *_SETTINGS) if getattr(options, name) is not None]
         if given:
             raise ValueError(f"--resume takes everything from the file: leave out {', '.join(map(_flag, given))}")
@@ -90,9 +90,11 @@ def _train(options):
         encoding = encoding_of(state.model)
         train_text, val_text = split(text)
     else:
-        name = options.corpus = options.corpus or "play"
+        name = options.corpus = "play" if options.corpus is None else options.corpus
         text = load_corpus(name)
         out = Path(options.out or f"gpt_{Path(name).stem}.npz")
+        if str(out) in archive.SHIPPED:
+            raise ValueError(f"--out {out} is the name of a model that is there already: call it {out}.npz")
         if out.is_dir():
             raise IsADirectoryError(f"--out {out} is a folder: name a file in it")
         if out.exists() and not options.force:
@@ -125,7 +127,7 @@ def _train(options):
     print(f"\n{_validation_line(state.history[-1]['val_loss'], val_ids, val_text)}\n\nA sample:\n")
     first = _first_line(val_text)
     print(generate_text(model, first, max_tokens=150, seed=state.settings.seed))
-    print(f"\nMore of it:\n  python -m tinygpt_lib generate {_quoted(first.strip())} --model {_quoted(str(out))}")
+    print(f"\nMore of it:\n  python -m tinygpt_lib generate {_quoted(first.strip() or 'O')} --model {_quoted(str(out))}")
 
 
 def _run(state, ids, val_ids, out, info):
@@ -174,9 +176,9 @@ def _quoted(*words):
 
 
 def _first_line(text):
-    """The first line of a text that ends with a colon, a speaker's name in a play, or else its first whole line."""
+    """The first line of a text that ends with a colon, a speaker's name in a play, or else the start of its first whole line."""
     lines = text.replace(END_OF_TEXT, "").splitlines()[1:] or [text]
-    return next((line for line in lines if line.endswith(":")), next(filter(str.strip, lines), text)) + "\n"
+    return next((line for line in lines if line.endswith(":")), next(filter(str.strip, lines), ""))[:60] + "\n"
 
 
 # ---- info

@@ -49,7 +49,7 @@ def content_hash(entries):
 
 def write(path, entries):
     """Write `entries` to `path` in one move: whoever reads it finds the old file or the new one, never half."""
-    path = Path(path)
+    path = Path(os.path.realpath(path))  # a link stays one
     if not path.parent.is_dir():
         raise FileNotFoundError(f"there is no folder {path.parent} to save {path.name} in: make it first")
     # The hash first: damage to a zip's list of contents hides what comes later.
@@ -100,7 +100,7 @@ def read(source):
 # All that a flipped bit was seen to make zipfile, zlib and NumPy's reader raise.
 DAMAGE = (
     EOFError, KeyError, MemoryError, NotImplementedError, OSError, OverflowError, RuntimeError, SyntaxError, TypeError,
-    ValueError, tokenize.TokenError, zipfile.BadZipFile, zlib.error,
+    AttributeError, ValueError, tokenize.TokenError, zipfile.BadZipFile, zlib.error,
 )  # fmt: skip
 
 

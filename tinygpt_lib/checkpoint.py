@@ -111,11 +111,10 @@ def save_gpt2(model, path):
 
     folder = Path(path)
     folder.mkdir(parents=True, exist_ok=True)
-    config = model.config
-    end = config.vocab_size - 1  # of our encodings and of GPT-2's, end-of-text is the last token
-    settings = {theirs: getattr(config, ours) for ours, theirs in _SIZES.items()} | _FIXED
+    end = model.config.vocab_size - 1  # of our encodings and of GPT-2's, end-of-text is the last token
+    settings = {theirs: getattr(model.config, ours) for ours, theirs in _SIZES.items()} | _FIXED
     settings |= dict(n_inner=None, bos_token_id=end, eos_token_id=end, model_type="gpt2", architectures=["GPT2LMHeadModel"])
-    settings |= {name: config.dropout for name in ("embd_pdrop", "attn_pdrop", "resid_pdrop")}
+    settings |= {name: model.config.dropout for name in ("embd_pdrop", "attn_pdrop", "resid_pdrop")}
     tensors = {
         f"transformer.{name}": np.ascontiguousarray(array.T if name.endswith(_TRANSPOSED) else array)
         for name, array in model.state_dict().items()

@@ -171,7 +171,7 @@ def split_settings(options, settings):
     names = SamplingSettings.__dataclass_fields__.keys()
     known = {"seed", "rng", "encoding", "stop_at_eot", *names} - settings.keys()
     if wrong := options.keys() - known:
-        raise TypeError(f"no option {', '.join(sorted(wrong))} here: choose among {', '.join(sorted(known | settings.keys()))}")
+        raise TypeError(f"no option {min(wrong)} here: choose among {', '.join(sorted(known | settings.keys() - wrong))}")
     chosen = {name: options.pop(name) for name in names & options.keys()}
     return options, SamplingSettings(**settings, **chosen)
 

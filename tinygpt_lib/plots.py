@@ -211,7 +211,7 @@ def loss_curves(history, steps=(), *, title, levels=None, total=None, ax=None):
         ax.annotate(name, (1, level), xytext=(4, 0), color=GREY, **at_the_right)
     ax.set_xlim(0, total)
     if len(steps) or history:
-        under_the_top = dict(loc="upper right", bbox_to_anchor=(1, 0.93)) if levels else {}  # where the highest level's line is
+        under_the_top = dict(loc="center right") if levels else {}  # where the highest level's line is
         ax.legend(frameon=True, edgecolor="none", framealpha=0.9, **under_the_top)
     return ax
 
@@ -400,7 +400,7 @@ def choices(trace, name, *, title, count=16, ax=None):
     outline = {"color": "none", "edgecolor": "black", "linewidth": 0.8, "zorder": 3}
     ax.barh(range(len(shown)), trace.raw[shown], height=0.8, label="the model says", **outline)
     ax.barh(range(len(shown)), trace.final[shown], color=SKY, height=0.8, label="drawn from")
-    before = np.ones(trace.raw.shape, dtype=bool)
+    before = trace.scaled > 0  # what a temperature of 0 leaves nothing, no filter has cut
     for key, kept in trace.kept.items():
         colour, hatch = CUT_BY[key]
         cut = before & ~kept

@@ -313,7 +313,7 @@ def trace(logits, settings, seen=()):
     """A Trace of `settings` on logits (V,) or (B, V); each stage is computed when it is asked for."""
     if not isinstance(settings, SamplingSettings):
         raise TypeError(f"trace needs SamplingSettings, got {type(settings).__name__}")
-    return Trace(_logits(logits).copy(), settings, seen)
+    return Trace(_logits(logits).copy(), settings, np.array(seen))
 
 
 # ---- what is refused

@@ -125,6 +125,8 @@ class Tensor:
             raise ValueError(f"item() needs a Tensor of one element, got shape {self.shape}")
         return self.data.item()
 
+    __index__ = item  # so that ids can be counted and looked up with
+
     def numpy(self):
         """The array itself, not a copy."""
         return self.data

@@ -145,7 +145,7 @@ def train_step(model, optimizer, inputs, targets, max_grad_norm=1.0):
         loss = backward_on_all_cores(model, inputs, targets)
     norm = clip_grad_norm(optimizer.params, max_grad_norm)
     if not math.isfinite(norm):
-        raise FloatingPointError(f"the loss became {loss}: the learning rate ({optimizer.lr:.1e}) is too high for this model")
+        raise FloatingPointError(f"the gradients' norm became {norm}: is the learning rate ({optimizer.lr:.1e}) too high?")
     by_size = sorted(range(len(optimizer.params)), key=lambda i: optimizer.params[i].size)
     _on_all_cores(optimizer.step, [by_size[k :: _cores()] for k in range(_cores())])
     return loss, norm
@@ -211,6 +211,8 @@ def _loss_ids(model, ids):
 def _check_state(state):
     if not isinstance(state, TrainState):
         raise TypeError(f"training needs a TrainState(model, settings), got {type(state).__name__}")
+    if bool(state.mean) != bool(state.settings.average):
+        raise ValueError("settings.average can't be switched on or off within a run: make a new TrainState(model, settings)")
 
 
 # ---- stopping and going on
@@ -326,6 +328,5 @@ _KEEP = ((_M_MMAP_THRESHOLD, 1 << 25), (_M_TRIM_THRESHOLD, (1 << 31) - 1), (_M_T
 _GROWN = ((_M_MMAP_THRESHOLD, 1 << 25), (_M_TRIM_THRESHOLD, 1 << 26), (_M_TOP_PAD, 1 << 17))
 
 
-@cache
 def _glibc():
     return ctypes.CDLL(None) if platform.libc_ver()[0] == "glibc" else None

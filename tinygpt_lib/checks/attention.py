@@ -153,7 +153,10 @@ def _window(q, k, n):
 WINDOW = Exercise(
     "A sliding window",
     _window,
-    cases=((*_qk(6, 6, 4), 3), (*_qk(5, 5, 2), 1), (*_qk(4, 4, 8, scale=6), 9), (*_FUTURE_WINS, 2), (*_PAST_WINS, 1), (_strided(7, 4), _strided(7, 4), 2)),
+    cases=(
+        (*_qk(6, 6, 4), 3), (*_qk(5, 5, 2), 1), (*_qk(4, 4, 8, scale=6), 9), (*_FUTURE_WINS, 2), (*_PAST_WINS, 1),
+        (_strided(7, 4), _strided(7, 4), 2),
+    ),
     mistakes={
         "One word too many: the n words include the query's own.": lambda q, k, n: _window(q, k, n + 1),
         "That's plain causal attention: words more than n - 1 back must be masked, too.": lambda q, k, n: _causal(q, k),

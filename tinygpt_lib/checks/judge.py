@@ -109,9 +109,14 @@ def difference(expected, got, tolerance):
     if np.allclose(a, b, rtol=tolerance, atol=tolerance, equal_nan=True):
         return None
     if not a.ndim:
-        return f"expected {a:.6g}, got {b:.6g}"
+        return _two(a, b)
     where = np.unravel_index(np.argmax(~np.isclose(a, b, rtol=tolerance, atol=tolerance, equal_nan=True)), a.shape)
-    return f"right shape, wrong values: at {[int(i) for i in where]} expected {a[where]:.6g}, got {b[where]:.6g}"
+    return f"right shape, wrong values: at {[int(i) for i in where]} {_two(a[where], b[where])}"
+
+
+def _two(a, b):
+    digits = 6 if f"{a:.6g}" != f"{b:.6g}" else 12
+    return f"expected {a:.{digits}g}, got {b:.{digits}g}"
 
 
 def _difference_of_parts(expected, got, tolerance):

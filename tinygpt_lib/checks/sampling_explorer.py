@@ -165,7 +165,7 @@ def luck_is_not_daring(seed):
     if ranks[0] < ranks[1]:
         a, b = (f"{show_token(encoding, steps[n].token)!r} (rank {rank})" for steps, rank in zip((cold, warm), ranks))
         said = f"the cold one takes the likelier: {a}, the warm one {b}"
-        return f"With seed {seed} they part at token {n + 1}, and {said}. Try others."
+        return f"With seed {seed} they part at token {n}, counted from 0, and {said}. Try others."
 
 
 @_experiment("How cold is greedy?")
@@ -177,8 +177,8 @@ def half_life(T):
     if chance > 2 / 3:
         return f"At temperature {T}, {chance:.0%} of the texts are greedy's for 20 tokens: you can go higher."
     if chance < 1 / 3:
-        rate = f"one text in {1 / chance:,.0f}" if chance > 1e-6 else "less than one text in a million"
-        return f"At temperature {T}, {rate} is greedy's for 20 tokens: colder."
+        few = f"one text in {1 / chance:,.0f}" if chance > 1e-6 else "less than one text in a million"
+        return f"At temperature {T}, greedy's 20 tokens come in {f'{chance:.0%} of the texts' if chance > 0.1 else few}: colder."
 
 
 @_experiment("Hot, and still able to stop")

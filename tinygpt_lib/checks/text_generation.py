@@ -46,6 +46,7 @@ TEMPERATURE = Exercise(
         (np.log(_P), 0),
         (np.array([1.0, 7.0, 7.0, 2.0]), 0),
         (np.array([-3.0, 1e6, 999_999.0]), 1e-305),
+        (np.array([-1.0, 1.0, 0.5]), 1e-4),
         (np.array([-np.inf, 2.0, 1.0, -np.inf]), 1.5),
         (np.array([-np.inf, 2.0, 1.0]), 0),
         (np.array([2, 9, 9]), 0),
@@ -61,6 +62,8 @@ TEMPERATURE = Exercise(
             lambda x, T: _at(x, T) if T else _at(x[::-1], 0)[::-1],
         "A tiny T overflows: logits / T is infinite, and then nan. Subtract the largest logit before dividing, not after.":
             _unless_zero(lambda x, T: _naive_softmax(x / T)),
+        "At a tiny T all powers of the probabilities are 0, and 0/0 is nan: divide the logits, less their largest, by T instead.":
+            _unless_zero(lambda x, T: softmax(x) ** (1 / T) / (softmax(x) ** (1 / T)).sum()),
         "This multiplies by T: cold and hot are exchanged. Divide.": _unless_zero(lambda x, T: softmax(x * T)),
         "Temperature divides the logits, before the softmax. Dividing the probabilities and scaling them again changes nothing.":
             _unless_zero(lambda x, T: softmax(x)),

@@ -14,7 +14,7 @@ from .drawing import legend, paper
 
 WRAP = {"flex_flow": "row wrap", "align_items": "center"}
 LABEL = {"description_width": "7em"}
-STALE = "<b>This was measured before: settings, seed or text have changed since.</b>"
+STALE = "<b>This was measured before: {} have changed since.</b>"
 
 
 class Job(widgets.HBox):
@@ -128,7 +128,8 @@ class ComparisonPanel(widgets.VBox):
             self.table.value = paper(draw_table(*found, self.n_tokens))
 
     def _mark_stale(self):
-        self.stale.value = STALE if self._measured and self._measured != self._choice() else ""
+        old = self._measured and self._measured != self._choice()
+        self.stale.value = STALE.format("settings, seed or text") if old else ""
 
 
 class MapPanel(widgets.VBox):
@@ -139,24 +140,30 @@ class MapPanel(widgets.VBox):
 
     def __init__(self, model, encoding=None, ids=(), n_tokens=40, n_texts=12, temperatures=TEMPERATURES, top_ps=TOP_PS):
         self.model, self.encoding, self.ids, self.n_tokens = model, encoding_of(model, encoding), list(ids), n_tokens
-        self.cells, self._axes, self._about = [], (temperatures, top_ps), ""
+        self.cells, self._axes, self._about, self._measured = [], (temperatures, top_ps), "", None
         self.measure = buttons("coloured by", MEASURES, value="distinct-2", tooltips=list(MEASURES.values()))
         self.n_texts, self.job = _texts_each(n_texts), Job("draw the map", self._begin, self._take)
-        self.picture, self.words = widgets.HTML(), widgets.HTML()
-        super().__init__([self.n_texts, self.job, self.measure, self.picture, self.words])
+        self.stale, self.picture, self.words = widgets.HTML(), widgets.HTML(), widgets.HTML()
+        super().__init__([self.n_texts, self.job, self.measure, self.stale, self.picture, self.words])
         self.measure.observe(lambda _: self._draw(), "value")
         self._draw()
 
     def set_text(self, model, encoding, ids):
         """Let the next map be of another text, perhaps another model's; the one that is there says what it was of."""
         self.model, self.encoding, self.ids = model, encoding_of(model, encoding), list(ids)
+        self._mark_stale()
+
+    def _mark_stale(self):
+        old = self._measured and self._measured != (self.model, self.ids)
+        self.stale.value = STALE.format("model or text") if old else ""
 
     def __repr__(self):
         return "MapPanel: run this cell to see what temperature and top-p do to the texts, on a map"
 
     def _begin(self):
-        n_texts, begin = self.n_texts.value, last_words(self.encoding, self.ids)
-        self._about = f"Each cell: {n_texts} texts of at most {self.n_tokens} tokens after “{begin}”, top-k and min-p off."
+        n_texts, begin, self._measured = self.n_texts.value, last_words(self.encoding, self.ids), (self.model, self.ids)
+        self._mark_stale()
+        self._about = f"Each cell: {n_texts} texts of up to {self.n_tokens} tokens after “{begin}”, top-k and min-p off, seed 0."
         options = {"seed": 0, "n_texts": n_texts, "n_tokens": self.n_tokens, "encoding": self.encoding}
         return measure_map(self.model, self.ids, *self._axes, **options)
 

@@ -92,6 +92,7 @@ class SettingsControls(widgets.VBox):
         if not self._showing:
             value = None if name == "top_k" and value in (OFF, 0) else round(value, 4)
             self.settings = replace(self.settings, **{name: value})
+            self._show()  # also where rounding has left the settings as they were, and not what was typed
 
     def _take_preset(self, change):
         if not self._showing:
@@ -124,7 +125,7 @@ def in_words(settings):
     said = (
         f"{name.replace('_', '-')} {value}" for name, value in vars(settings).items() if value != getattr(SamplingSettings, name)
     )
-    return ", ".join(said)
+    return ", ".join(said) or "temperature 1, all filters off"
 
 
 def buttons(label, options=(), **more):

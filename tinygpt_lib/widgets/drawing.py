@@ -57,7 +57,8 @@ def readable(token):
 def percent(p):
     """A probability as one reads it: "23 %", "4.1 %", "0.02 %"; what is nearly none or all isn't rounded to it: "≈0 %"."""
     p = 100 * float(p)
-    if 0 < p < 0.005 or 99.95 <= p < 100 - 1e-9:
+    p = 100 if p > 100 - 1e-9 else p  # a sum that was rounded
+    if 0 < p < 0.005 or 99.95 <= p < 100:
         return f"≈{p:.0f} %"
     digits = 0 if p in (0, 100) or 10 <= p < 99.5 else 2 if p < 1 else 1
     return f"{p:.{digits}f} %"

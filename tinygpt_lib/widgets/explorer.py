@@ -38,7 +38,7 @@ class SamplingExplorer(widgets.VBox):
         validate.string("the prompt", prompt)
         self.model, self.encoding = model, encoding_of(model, encoding)
         self._models = {GIVEN: (self.model, self.encoding)}
-        self._run = None
+        self._run, self._failed = None, ""  # why the model that was asked for last can't be had
         self._make_controls(prompt, settings or DEFAULT, seed)
         self._bind()
         self._panels = {}
@@ -70,6 +70,8 @@ class SamplingExplorer(widgets.VBox):
     @seed.setter
     def seed(self, seed):
         validate.whole_number("seed", seed)
+        if seed > self._seed.max:
+            raise ValueError(f"seed must be at most {self._seed.max:,} here, got {seed:,}")
         self._seed.value = seed
 
     @property
@@ -155,14 +157,15 @@ class SamplingExplorer(widgets.VBox):
     def _load(self):
         """Take the model that was chosen, or say why it can't be had; then the one before goes on."""
         source = self.path.value.strip() if self.chooser.value == FROM_PATH else self.chooser.value
-        self.message.value = paper(f"Loading {html.escape(source)} …")
+        self.message.value, self._failed = paper(f"Loading {html.escape(source)} …"), ""
         try:
             if source not in self._models:
                 model, encoding = load_pretrained(source)
                 self._models[source] = model, encoding_of(model, encoding)
             self.set_model(*self._models[source])
         except (OSError, ValueError, TypeError) as error:
-            self.message.value = paper(html.escape(f"{error} (the model is still the one before)"))
+            self._failed = f"{error} (the model is still the one before)"
+            self.message.value = paper(html.escape(self._failed))
 
     def _read_prompt(self):
         self._change(self._begin(self.prompt, self._seed.value))
@@ -180,6 +183,7 @@ class SamplingExplorer(widgets.VBox):
             said = f"The model reads {END_OF_TEXT} as one token, the end of a text, and not as letters."
         elif "\ufffd" in "".join(self.encoding.decode([i]) for i in ids):
             said = "This model has no token for one of the characters: it reads it as single bytes, such as <f0>."
+        said = " ".join(filter(None, (self._failed, said)))
         self.message.value = paper(html.escape(said)) if said else ""
         return ExplorerState.begin(self.model, ids, seed, end=self.encoding.eot_token)
 
@@ -272,10 +276,13 @@ class SamplingExplorer(widgets.VBox):
     def _sentence(self, trace, token):
         """What is looked at, in words."""
         place = self.state.place
+        after = f"after {place} token{'s' * (place != 1)}"
         if token is None and self.state.is_over:
-            said = f"The text has ended after {place} tokens; this would have come next."
+            ended = self.state.tokens[-1].id == self.state.end
+            said = "The text has ended" if ended else "There is no room for more, though the text hasn't ended,"
+            said += f" {after}; this would have come next."
         elif token is None:
-            said = f"After {place} tokens: the next." if place else "After the prompt: the first token."
+            said = f"{after.capitalize()}: the next." if place else "After the prompt: the first token."
         else:
             how = f"drawn under {in_words(token.settings)}" if token.settings else "chosen by hand"
             said = f"Token {place}, <b>{html.escape(self._name(token.id))}</b>, was {how}; "

@@ -13,6 +13,7 @@ from tinygpt_lib.plots import BLUE, CUT_BY, SKY
 from .drawing import GREY, INK, MARK, MARKED, PALE, blue, legend, line, percent, readable, rect, svg, text, written
 
 FILTERS = {name: (name.replace("_", "-"), colour) for name, (colour, _) in CUT_BY.items()}
+LETTERS = {name: name[-1] if name.startswith("top") else name[0] for name in CUT_BY}  # k, p, m, t
 SHOWN = 200  # tokens of a prompt, its last
 ROWS, ROW, TOP = 20, 18, 46  # bars at most, a bar's height in pixels, and where the first begins
 LEFT, WIDTH, RIGHT = 104, 270, 130  # of the bars: the tokens' names, the bars, what is written beside them
@@ -69,8 +70,8 @@ def _bar(trace, i, y, scale, name, marked):
 
 
 def cut_by(trace, i):
-    """The name of the filter that cut token i, or None."""
-    return next((name for name, kept in trace.kept.items() if not kept[i]), None)
+    """The name of the filter that cut token i, or None, as where a temperature of 0 had left it nothing before."""
+    return next((name for name, kept in trace.kept.items() if not kept[i] and trace.scaled[i]), None)
 
 
 def draw_curve(trace):
@@ -108,8 +109,9 @@ def _cuts(trace, V):
     for row, (name, kept) in enumerate(trace.kept.items()):
         (label, colour), value, count = FILTERS[name], getattr(trace.settings, name), int(kept.sum())
         x, y = (_x(count, V) + _x(min(count + 1, V), V)) / 2, _y(0) - 10 - 19 * (len(trace.kept) - 1 - row)
-        lines += [line(x, _y(1), x, _y(0), colour, 3), text(min(x, free), _y(1) - 5, label[-1], "middle", ' font-weight="bold"')]
-        free = min(x, free) - 11  # the next line stands at the same place or to the left: its letter beside this one
+        letter = min(max(x, EDGE + 30), free)  # clear of the axis
+        lines += [line(x, _y(1), x, _y(0), colour, 3), text(letter, _y(1) - 5, LETTERS[name], "middle", ' font-weight="bold"')]
+        free = letter - 11  # the next line stands at the same place or to the left: its letter beside this one
         if name == "top_p":
             wanted = value * trace.scaled[before].sum()
             lines.append(line(_x(1, V), _y(wanted), _x(V, V), _y(wanted), colour, 2, DASHED))
