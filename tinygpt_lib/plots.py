@@ -119,7 +119,7 @@ def heat_map(values, rows=(), columns=(), *, title, xlabel, ylabel, ax=None, num
     if numbers and values.size <= 100:
         for (i, j), value in np.ndenumerate(values):
             dark = np.isfinite(value) and (abs(value) if low < 0 else value - low) > 0.6 * (high - max(low, 0))
-            text = f"{value:.2f}" if np.isfinite(value) else "−∞" if value < 0 else ""
+            text = f"{round(value, 2) + 0.0:.2f}" if np.isfinite(value) else "−∞" if value < 0 else ""
             ax.text(j, i, text, ha="center", va="center", fontsize=8.5, color="white" if dark else "black")
     if bar:
         ax.figure.colorbar(image, ax=ax, label=bar, shrink=0.8)
@@ -211,8 +211,8 @@ def loss_curves(history, steps=(), *, title, levels=None, total=None, ax=None):
         ax.annotate(name, (1, level), xytext=(4, 0), color=GREY, **at_the_right)
     ax.set_xlim(0, total)
     if len(steps) or history:
-        under_the_top = dict(loc="center right") if levels else {}  # where the highest level's line is
-        ax.legend(frameon=True, edgecolor="none", framealpha=0.9, **under_the_top)
+        free = dict(loc="center right", bbox_to_anchor=(1, 0.42)) if levels else {}  # of falling curves, and of levels
+        ax.legend(frameon=True, edgecolor="none", framealpha=0.9, **free)
     return ax
 
 
