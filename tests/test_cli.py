@@ -334,6 +334,12 @@ def test_info_says_what_a_checkpoint_holds(capsys, model_file):
     assert all(word in out for word in words)
 
 
+def test_info_reads_a_model_whose_history_is_of_another_kind(capsys, tmp_path):
+    model = GPT(GPTConfig(vocab_size=5, block_size=2, n_layer=1, n_head=1, n_embd=2))
+    save_checkpoint(tmp_path / "a.npz", model, history=[2.3, 1.9])
+    assert cli.main(["info", str(tmp_path / "a.npz")]) == 0 and "5 tokens" in capsys.readouterr().out
+
+
 def test_info_evaluates_on_the_validation_part(capsys, folder, tmp_path):
     assert train(folder, tmp_path / "a.npz", "--steps", "3") == 0
     trained = re.search(r"Validation loss: (\S+) nats", capsys.readouterr().out)[1]

@@ -112,6 +112,12 @@ def test_no_parameters_and_no_room_are_refused():
             clip_grad_norm([parameter([1.0], [1.0])], max_norm)
 
 
+def test_one_tensor_is_clipped_as_a_list_of_it_is():
+    p = parameter([1.0, 1.0], [3.0, 4.0])
+    assert clip_grad_norm(p, 1.0) == 5
+    np.testing.assert_allclose(p.grad, [0.6, 0.8], rtol=1e-6)
+
+
 def test_groups_with_what_they_can_not_have_are_refused():
     weights = Tensor(np.ones((2, 2)), requires_grad=True)
     with pytest.raises(ValueError, match="lr"):

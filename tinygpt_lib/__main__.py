@@ -198,7 +198,7 @@ def _info(options):
         ("dropout", f"{config.dropout}"),
         *((name.replace("_", " "), f"{value}") for name, value in checkpoint.info.items()),
     ]
-    for record in checkpoint.history[-1:]:
+    for record in (last for last in checkpoint.history[-1:] if isinstance(last, dict)):
         kinds = {"training": record.get("train_loss"), "validation": record.get("val_loss")}
         losses = [f"{name} {loss:.3f}" for name, loss in kinds.items() if loss]
         rows.append(("last losses", f"{', '.join(losses)} (nats per token)"))

@@ -48,7 +48,10 @@ def content_hash(entries):
 
 
 def write(path, entries):
-    """Write `entries` to `path` in one move: whoever reads it finds the old file or the new one, never half."""
+    """Write `entries` to `path` in one move: whoever reads it finds the old file or the new one, never half.
+
+    Only one process at a time may write to a path.
+    """
     path = Path(os.path.realpath(path))  # a link stays one
     if not path.parent.is_dir():
         raise FileNotFoundError(f"there is no folder {path.parent} to save {path.name} in: make it first")

@@ -37,7 +37,8 @@ class KVCache:
     """The keys and values of the tokens read so far, which later tokens never change.
 
     keys, values: (n_layer, B, H, block_size, D), filled up to `length`. It reads with the weights
-    that its model has at the first reading: after training, make a new one.
+    that its model has at the first reading: after training, make a new one. It computes what the library's
+    modules compute: one of your own, with another forward, would be read as if it were theirs.
     """
 
     def __init__(self, config, batch=1, dtype=np.float32):

@@ -66,13 +66,13 @@ class AdamW:
 
 
 def clip_grad_norm(parameters, max_norm):
-    """Scale all gradients down together so that their global norm is at most max_norm; returns what it was.
+    """Scale the gradients of parameters (or of one) down together to a global norm of at most max_norm; returns what it was.
 
     Pascanu et al., 2013 (arXiv 1211.5063).
     """
     if not max_norm > 0:
         raise ValueError(f"max_norm must be positive, got {max_norm}")
-    grads = [p.grad for p in parameters if p.grad is not None]
+    grads = [p.grad for p in ([parameters] if isinstance(parameters, Tensor) else parameters) if p.grad is not None]
     norm = math.sqrt(sum(float(np.vdot(g, g)) for g in grads))
     if norm > max_norm:
         for g in grads:
