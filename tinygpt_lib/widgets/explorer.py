@@ -97,7 +97,7 @@ class SamplingExplorer(widgets.VBox):
 
     def set_model(self, model, encoding=None):
         """Go on with another model, from the same prompt."""
-        self.model, self.encoding = model, encoding_of(model, encoding)
+        self.model, self.encoding, self._failed = model, encoding_of(model, encoding), ""
         self.controls.set_vocabulary(model.config.vocab_size)
         self._read_prompt()
 
@@ -157,7 +157,7 @@ class SamplingExplorer(widgets.VBox):
     def _load(self):
         """Take the model that was chosen, or say why it can't be had; then the one before goes on."""
         source = self.path.value.strip() if self.chooser.value == FROM_PATH else self.chooser.value
-        self.message.value, self._failed = paper(f"Loading {html.escape(source)} …"), ""
+        self.message.value = paper(f"Loading {html.escape(source)} …")
         try:
             if source not in self._models:
                 model, encoding = load_pretrained(source)
