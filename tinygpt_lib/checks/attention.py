@@ -92,8 +92,10 @@ SOFTMAX = Exercise(
 CAUSAL = Exercise(
     "Causal weights",
     _causal,
-    cases=(_qk(4, 4, 3), _qk(1, 1, 2), _qk(6, 6, 8, scale=9), _qk(2, 5, 4), _FUTURE_WINS, _PAST_LOSES,
-           (_strided(3, 4), _strided(3, 4))),
+    cases=(
+        _qk(4, 4, 3), _qk(1, 1, 2), _qk(6, 6, 8, scale=9), _qk(2, 5, 4), _FUTURE_WINS, _PAST_LOSES,
+        (_strided(3, 4), _strided(3, 4)),
+    ),
     mistakes={
         "The rows don't sum to 1: this masks after the softmax, whose sums have already seen the future. Mask the scores.":
             lambda q, k: _aftersoftmax(q, k, False),

@@ -166,16 +166,11 @@ def _itself_forgotten(q, k, v, past_k, past_v):
     return _attend_to(q, past_k, past_v), keys, values
 
 
-def _itself_forgotten_unguarded(q, k, v, past_k, past_v):
+def _unguarded(q, k, v, past_k, past_v, itself=True):
     _, keys, values = _step(q, k, v, past_k, past_v)
-    weights = np.exp(q @ past_k.swapaxes(-1, -2) / math.sqrt(q.shape[-1]))
-    return weights / weights.sum(axis=-1, keepdims=True) @ past_v, keys, values
-
-
-def _unguarded(q, k, v, past_k, past_v):
-    _, keys, values = _step(q, k, v, past_k, past_v)
-    weights = np.exp(q @ keys.swapaxes(-1, -2) / math.sqrt(q.shape[-1]))
-    return weights / weights.sum(axis=-1, keepdims=True) @ values, keys, values
+    seen_k, seen_v = (keys, values) if itself else (past_k, past_v)
+    weights = np.exp(q @ seen_k.swapaxes(-1, -2) / math.sqrt(q.shape[-1]))
+    return weights / weights.sum(axis=-1, keepdims=True) @ seen_v, keys, values
 
 
 def _first_key_only(q, k, v, past_k, past_v):
@@ -203,7 +198,7 @@ STEP = Exercise(
         "The new token may look at itself, too: append its key and value first, then attend.": _itself_forgotten,
         "The new token's own key and value are missing from its choice: append first, then attend. "
         "(And subtract the largest score before exp.)":
-            _itself_forgotten_unguarded,
+            partial(_unguarded, itself=False),
         "The output is right, as attention doesn't mind the order of its keys, but the new key belongs behind the old ones: "
         "position t stays at place t.":
             lambda *a: _step(*a, front=True),
