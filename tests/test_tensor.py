@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from tinygpt_lib import Tensor, gradcheck, no_grad
+from tinygpt_lib.functional import linear
 from tinygpt_lib.tensor import record, topological_order
 
 
@@ -291,6 +292,22 @@ def test_a_long_chain_can_be_dropped_without_backward():
     for _ in range(100_000):
         y = y + 1
     del y
+
+
+def test_what_only_a_leaf_waits_for_can_be_left_for_later():
+    def leaves_and_loss():
+        x, weight, other = double(numbers(2, 3)), double(numbers(4, 3, seed=1)), double(numbers(3, 4, seed=2))
+        y = linear(linear(x, weight), other * 2)  # the gradient of other * 2 isn't only for a leaf
+        return (x, other, weight), (linear(y, weight) ** 2).sum()
+
+    (leaves, loss), later = leaves_and_loss(), []
+    loss.backward()
+    others, loss = leaves_and_loss()
+    loss.backward(later=later)
+    assert [leaf for leaf, _ in later] == [others[2]] * 2 and others[2].grad is None
+    np.testing.assert_allclose(later[0][1]() + later[1][1](), leaves[2].grad, rtol=1e-14)
+    for leaf, other in zip(leaves[:2], others[:2], strict=True):
+        np.testing.assert_array_equal(leaf.grad, other.grad)
 
 
 def test_backward_twice_is_an_error():

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 
@@ -213,6 +214,37 @@ def test_gradients_of_shares_are_those_of_the_whole_batch(cores, monkeypatch):
         np.testing.assert_allclose(b.grad, a.grad, rtol=0, atol=1e-12, err_msg=name)
 
 
+def test_products_that_the_other_core_takes_over_change_no_bit(monkeypatch):
+    monkeypatch.setattr(training, "_cores", lambda: 2)
+    alone, helped = GPT(PLAIN, seed=1), GPT(PLAIN, seed=1)
+    backward_on_all_cores(alone, INPUTS, TARGETS)
+    ready, emptied, taken, take = threading.Event(), threading.Event(), [], training._taken_from
+
+    def the_other_takes_all(queue):
+        if threading.current_thread() is threading.main_thread():
+            ready.set()
+            assert emptied.wait(60)
+            yield from take(queue)
+        else:
+            assert ready.wait(60)
+            for product in take(queue):
+                taken.append(product)
+                yield product
+            emptied.set()
+
+    monkeypatch.setattr(training, "_taken_from", the_other_takes_all)
+    backward_on_all_cores(helped, INPUTS, TARGETS)
+    assert len(taken) == 2 * (4 * PLAIN.n_layer + 1)  # of each share: four matrices a block, and the head's
+    assert_same_arrays([p.grad for p in alone.parameters()], [p.grad for p in helped.parameters()])
+
+
+def test_threads_that_take_from_one_queue_get_every_entry_once():
+    waiting = deque(range(20_000))
+    with ThreadPoolExecutor(4) as pool:
+        shares = list(pool.map(lambda _: list(training._taken_from(waiting)), range(4)))
+    assert sorted(itertools.chain(*shares)) == list(range(20_000))
+
+
 def test_gradients_of_an_earlier_step_are_replaced():
     model = GPT(PLAIN, seed=1)
     backward_on_all_cores(model, INPUTS, TARGETS)
@@ -288,7 +320,8 @@ def test_a_forked_process_trains_too(another_trains):
 
 def test_freed_memory_is_kept_while_training_runs_and_no_longer(monkeypatch):
     calls = []
-    monkeypatch.setattr(training, "_glibc", lambda: SimpleNamespace(mallopt=lambda *call: calls.append(call)))
+    monkeypatch.setattr(training.platform, "libc_ver", lambda: ("glibc", "2.36"))
+    monkeypatch.setattr(training.ctypes, "CDLL", lambda _: SimpleNamespace(mallopt=lambda *call: calls.append(call)))
     steps = train(TrainState(GPT(CONFIG)), np.arange(100) % CONFIG.vocab_size)
     assert not calls
     for _ in range(3):

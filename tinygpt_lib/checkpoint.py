@@ -1,10 +1,9 @@
 """Models on disk: our .npz checkpoints, and GPT-2's form as Hugging Face's transformers keeps it."""
 
-import dataclasses
 import json
 import os
 import platform
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
@@ -44,7 +43,7 @@ def save_checkpoint(path, model, *, encoding=None, history=(), info=None, dtype=
         raise ValueError(f"{', '.join(wild)} doesn't fit {np.dtype(dtype)}: has training diverged? dtype=np.float32 holds more")
     entries = {name: array.astype(dtype) for name, array in weights.items()}
     entries |= {
-        archive.CONFIG: archive.pack(dataclasses.asdict(model.config)),
+        archive.CONFIG: archive.pack(asdict(model.config)),
         archive.HISTORY: archive.pack(list(history)),
         archive.INFO: archive.pack({**(info or {}), "numpy": np.__version__, "python": platform.python_version()}),
         **(extra or {}),

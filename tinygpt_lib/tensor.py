@@ -26,7 +26,8 @@ def record(data, parents, backward):
     """The Tensor of an operation's result `data`, remembering its `parents` and how to go back.
 
     `backward(g)` takes the gradient of the result, an array of its shape, and returns one gradient
-    for each parent, or None where a parent needs none: a new array, a view, or `g` itself. A graph is
+    for each parent, or None where a parent needs none: a new array, a view, `g` itself, or a function
+    that computes one, which may be called after the walk: so nobody writes into `g`. A graph is
     walked back once, so an array that was kept for it may be written over and returned.
     """
     out = Tensor.__new__(Tensor)
@@ -143,10 +144,11 @@ class Tensor:
 
     # ---- walking back
 
-    def backward(self, gradient=None):
+    def backward(self, gradient=None, later=None):
         """Add to `.grad` of every leaf the gradient of this Tensor, a scalar unless `gradient` is given.
 
-        The graph is freed on the way, as in PyTorch: a second call on it is an error.
+        The graph is freed on the way, as in PyTorch: a second call on it is an error. What only a leaf
+        waits for is left out if there is a list `later`, and goes into it: [leaf, function that computes it].
         """
         if not self.requires_grad:
             raise ValueError("backward() needs a Tensor made from others with requires_grad=True, and outside no_grad()")
@@ -166,7 +168,11 @@ class Tensor:
             pieces = node._backward(g)
             distinct = len(set(map(id, pieces))) == len(pieces)
             for parent, piece in zip(node._parents, pieces, strict=True):
-                if piece is not None and parent.requires_grad:
+                wanted = piece is not None and parent.requires_grad
+                if wanted and callable(piece) and later is not None and not parent._parents:
+                    later.append([parent, piece])
+                elif wanted:
+                    piece = piece() if callable(piece) else piece
                     ours = distinct and piece is not g and piece.base is None
                     _add_gradient(grads, parent, piece.astype(parent.data.dtype, copy=False), ours)
             node._parents, node._backward = (), _used_up  # what the closure held can be freed now
