@@ -158,9 +158,10 @@ def backward_on_all_cores(model, inputs, targets):
     of the others', for the cores are never equally fast: that took 3 % off a step, and more where they differed much.
     On another number of cores the sums are rounded in another order, and dropout draws otherwise.
     """
-    shares, waiting = min(_cores(), len(inputs)), deque()
+    parameters, shares, waiting = model.parameters(), min(_cores(), len(inputs)), deque()
     seeds = [None, *model.rng.integers(2**63, size=shares - 1)]
-    model.zero_grad()
+    for parameter in parameters:
+        parameter.grad = None
 
     def work(seed, x, y):
         twins, products = {}, []
@@ -176,7 +177,7 @@ def backward_on_all_cores(model, inputs, targets):
     losses, (_, *twins), products = zip(*results, strict=True)
     for leaf, gradient in sum(products, []):
         leaf.grad = gradient if leaf.grad is None else leaf.grad + gradient
-    for parameter in model.parameters():
+    for parameter in parameters:
         for twin in twins if parameter.grad is not None else ():
             parameter.grad += twin[parameter].grad
     return sum(losses)
@@ -201,8 +202,7 @@ def estimate_loss(model, ids, batch_size=32):
     validate.whole_number("batch_size", batch_size, least=1)
     ids, T, total = _loss_ids(model, ids), model.config.block_size, 0.0
     count = len(ids) - 1
-    whole = count // T * T  # in whole windows; a shorter one is left
-    cuts = sorted({*range(0, whole, batch_size * T), whole, count})
+    cuts = sorted({*range(0, count // T * T, batch_size * T), count // T * T, count})  # the last window may be shorter
     with evaluating():
         for start, stop in zip(cuts, cuts[1:]):
             inputs, targets = (ids[start + k : stop + k].reshape(-1, min(T, stop - start)) for k in (0, 1))
