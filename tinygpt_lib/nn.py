@@ -120,8 +120,7 @@ class Linear(Module):
     """x @ weight.T + bias: (..., n_in) to (..., n_out)."""
 
     def __init__(self, n_in, n_out, rng, std=INIT_STD):
-        # The longer side lies contiguous, as a cache wants it for one text: generating takes 3 % less, training no more.
-        self.weight = _normal((n_out, n_in), std, rng, order="F" if n_out > n_in else "C")
+        self.weight = _normal((n_out, n_in), std, rng)
         self.bias = _constant(n_out, 0)
 
     def forward(self, x):
@@ -208,8 +207,8 @@ def _replica(value, rng, twins):
     return rng if isinstance(value, np.random.Generator) else value
 
 
-def _normal(shape, std, rng, order="C"):
-    return Tensor(np.asarray(rng.normal(0, std, shape), order=order), requires_grad=True)
+def _normal(shape, std, rng):
+    return Tensor(rng.normal(0, std, shape), requires_grad=True)
 
 
 def _constant(width, value):

@@ -73,7 +73,7 @@ def clip_grad_norm(parameters, max_norm):
     if not max_norm > 0:
         raise ValueError(f"max_norm must be positive, got {max_norm}")
     grads = [p.grad for p in ([parameters] if isinstance(parameters, Tensor) else parameters) if p.grad is not None]
-    norm = math.sqrt(sum(float(np.vdot(g, g)) for g in (g.ravel(order="K") for g in grads)))
+    norm = math.sqrt(sum(float(np.vdot(g, g)) for g in grads))
     if norm > max_norm:
         for g in grads:
             g *= max_norm / (norm + 1e-6)

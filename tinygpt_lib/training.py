@@ -83,7 +83,7 @@ class TrainState:
         matrices, others = [p for p in parameters if p.ndim > 1], [p for p in parameters if p.ndim < 2]
         groups = [{"params": matrices, "weight_decay": self.settings.weight_decay}, {"params": others, "weight_decay": 0.0}]
         self.optimizer = AdamW(groups, betas=self.settings.betas)
-        self.mean = [np.array(p.data) for p in self.model.parameters()] if self.settings.average else []
+        self.mean = [p.data.copy() for p in self.model.parameters()] if self.settings.average else []
 
     def update_mean(self):
         """Move the running mean towards the weights (Polyak and Juditsky, 1992), faster in the first steps."""
@@ -97,7 +97,7 @@ class TrainState:
             return self.model
         model = self.model.replica(self.model.rng)
         for parameter, mean in zip(model.parameters(), self.mean, strict=True):
-            parameter.data = np.array(mean)
+            parameter.data = mean.copy()
         return model
 
 
