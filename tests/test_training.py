@@ -220,14 +220,14 @@ def test_products_that_the_other_core_takes_over_change_no_bit(monkeypatch):
     backward_on_all_cores(alone, INPUTS, TARGETS)
     ready, emptied, taken, take = threading.Event(), threading.Event(), [], training._taken_from
 
-    def the_other_takes_all(queue):
+    def the_other_takes_all(queue, busy):
         if threading.current_thread() is threading.main_thread():
             ready.set()
             assert emptied.wait(60)
-            yield from take(queue)
+            yield from take(queue, busy)
         else:
             assert ready.wait(60)
-            for product in take(queue):
+            for product in take(queue, busy):
                 taken.append(product)
                 yield product
             emptied.set()
@@ -238,11 +238,26 @@ def test_products_that_the_other_core_takes_over_change_no_bit(monkeypatch):
     assert_same_arrays([p.grad for p in alone.parameters()], [p.grad for p in helped.parameters()])
 
 
-def test_threads_that_take_from_one_queue_get_every_entry_once():
-    waiting = deque(range(20_000))
+def test_threads_that_take_from_a_queue_that_still_grows_get_every_entry_once():
+    waiting, busy = deque(range(10_000)), [True]
     with ThreadPoolExecutor(4) as pool:
-        shares = list(pool.map(lambda _: list(training._taken_from(waiting)), range(4)))
-    assert sorted(itertools.chain(*shares)) == list(range(20_000))
+        shares = [pool.submit(lambda: list(training._taken_from(waiting, busy))) for _ in range(4)]
+        for entry in range(10_000, 20_000):
+            waiting.append(entry)
+        busy.pop()
+    assert sorted(itertools.chain(*(share.result() for share in shares))) == list(range(20_000))
+
+
+@pytest.mark.parametrize("row", [0, -1])
+def test_a_share_that_fails_leaves_no_other_waiting(row, monkeypatch):
+    monkeypatch.setattr(training, "_cores", lambda: 2)
+    inputs = INPUTS.copy()
+    inputs[row] = 17
+    with pytest.raises(ValueError, match="17"):
+        backward_on_all_cores(GPT(PLAIN), inputs, TARGETS)
+    model = GPT(PLAIN)
+    backward_on_all_cores(model, INPUTS, TARGETS)  # and the threads are free again
+    assert all(p.grad is not None for p in model.parameters())
 
 
 def test_gradients_of_an_earlier_step_are_replaced():

@@ -176,9 +176,8 @@ class MLP(Module):
     """Each position by itself: four times as wide, GELU, and back."""
 
     def __init__(self, config, rng):
-        C = config.n_embd
-        self.c_fc = Linear(C, 4 * C, rng)
-        self.c_proj = Linear(4 * C, C, rng, std=_residual_std(config))
+        self.c_fc = Linear(config.n_embd, 4 * config.n_embd, rng)
+        self.c_proj = Linear(4 * config.n_embd, config.n_embd, rng, std=_residual_std(config))
         self.dropout = Dropout(config.dropout, rng)
 
     def forward(self, x):

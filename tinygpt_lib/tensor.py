@@ -148,7 +148,8 @@ class Tensor:
         """Add to `.grad` of every leaf the gradient of this Tensor, a scalar unless `gradient` is given.
 
         The graph is freed on the way, as in PyTorch: a second call on it is an error. What only a leaf
-        waits for is left out if there is a list `later`, and goes into it: [leaf, function that computes it].
+        waits for is left out if there is a list `later`, and goes into it: (leaf, function that computes it),
+        once for each leaf.
         """
         if not self.requires_grad:
             raise ValueError("backward() needs a Tensor made from others with requires_grad=True, and outside no_grad()")
@@ -159,7 +160,7 @@ class Tensor:
         gradient = np.array(gradient, dtype=self.dtype)
         if gradient.shape != self.shape:
             raise ValueError(f"the gradient must have the Tensor's shape {self.shape}, got {gradient.shape}")
-        order, grads = topological_order(self), {self: (gradient, True)}
+        order, grads, left = topological_order(self), {self: (gradient, True)}, set()
         while order:
             node = order.pop()
             if node not in grads or node._backward is None:
@@ -169,8 +170,9 @@ class Tensor:
             distinct = len(set(map(id, pieces))) == len(pieces)
             for parent, piece in zip(node._parents, pieces, strict=True):
                 wanted = piece is not None and parent.requires_grad
-                if wanted and callable(piece) and later is not None and not parent._parents:
-                    later.append([parent, piece])
+                if wanted and callable(piece) and later is not None and not parent._parents and parent not in left:
+                    left.add(parent)
+                    later.append((parent, piece))
                 elif wanted:
                     piece = piece() if callable(piece) else piece
                     ours = distinct and piece is not g and piece.base is None
@@ -284,8 +286,7 @@ class Tensor:
 
         def backward(g):
             largest = a.data == _restore_axes(y, axis, keepdims, a.ndim)
-            share = _restore_axes(g, axis, keepdims, a.ndim) / largest.sum(axis=axis, keepdims=True, dtype=a.dtype)
-            return (largest * share,)
+            return (largest * (_restore_axes(g, axis, keepdims, a.ndim) / largest.sum(axis=axis, keepdims=True, dtype=a.dtype)),)
 
         return record(y, (a,), backward)
 

@@ -9,7 +9,7 @@ import threading
 import time
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from functools import cache
 
@@ -115,12 +115,11 @@ def train(state, ids, val_ids=None):
 
 def _steps(state, windows, val_ids):
     settings, model = state.settings, state.model
+    peak, least = settings.learning_rate, settings.min_learning_rate
     with keep_freed_memory():
         while state.step < settings.steps:
             start, val_loss = time.perf_counter(), None
-            state.optimizer.lr = warmup_cosine(
-                state.step, settings.learning_rate, settings.warmup_steps, settings.steps, settings.min_learning_rate
-            )
+            state.optimizer.lr = warmup_cosine(state.step, peak, settings.warmup_steps, settings.steps, least)
             with ctrl_c_waits():  # between two steps the state is whole, within one it isn't
                 loss, norm = train_step(model, state.optimizer, *next(windows), settings.max_grad_norm)
                 state.step += 1
@@ -154,28 +153,30 @@ def backward_on_all_cores(model, inputs, targets):
 
     As in data-parallel training on several machines, every further share has a replica of the model,
     and the gradients are averaged. NumPy's products alone would use all cores, but the rest only one.
-    Products that only a weight's gradient waits for come last, and a core that is done with its own takes
-    of the others', for the cores are never equally fast: that took 3 % off a step, and more where they differed much.
+    A product that only a weight's gradient waits for is left to the end, when each core takes of all that are left, for
+    the cores are never equally fast: that took 5 % off a step, and more where one was much slower.
     On another number of cores the sums are rounded in another order, and dropout draws otherwise.
     """
-    parameters, shares, waiting = model.parameters(), min(_cores(), len(inputs)), deque()
+    parameters, shares = model.parameters(), min(_cores(), len(inputs))
+    walking, waiting = [], deque()
     seeds = [None, *model.rng.integers(2**63, size=shares - 1)]
     for parameter in parameters:
         parameter.grad = None
 
     def work(seed, x, y):
-        twins, products = {}, []
-        share = model if seed is None else model.replica(np.random.default_rng(seed), twins)
-        _, loss = share(x, y)
-        loss.backward(len(x) / len(inputs), later=products)
-        waiting.extend(products)
-        for product in _taken_from(waiting):
-            product[1] = product[1]()
-        return loss.item() * len(x) / len(inputs), twins, products
+        twins = {}
+        walking.append(seed)
+        try:
+            share = model if seed is None else model.replica(np.random.default_rng(seed), twins)
+            _, loss = share(x, y)
+            loss.backward(len(x) / len(inputs), later=waiting)
+        finally:
+            walking.pop()
+        return loss.item() * len(x) / len(inputs), twins, [(leaf, product()) for leaf, product in _taken_from(waiting, walking)]
 
     results = _on_all_cores(work, seeds, np.array_split(inputs, shares), np.array_split(targets, shares))
-    losses, (_, *twins), products = zip(*results, strict=True)
-    for leaf, gradient in sum(products, []):
+    losses, (_, *twins), gradients = zip(*results, strict=True)
+    for leaf, gradient in sum(gradients, []):
         leaf.grad = gradient if leaf.grad is None else leaf.grad + gradient
     for parameter in parameters:
         for twin in twins if parameter.grad is not None else ():
@@ -190,11 +191,13 @@ def _on_all_cores(work, *arguments):
     return [work(*first), *results]
 
 
-def _taken_from(queue):
-    """The entries of a deque from its end, until it is empty: several threads can take from one, each entry goes to one."""
-    with suppress(IndexError):
-        while True:
+def _taken_from(queue, busy=()):
+    """Entries of a deque, from its end, each for one of the threads that take from it, until it and the list `busy` are empty."""
+    while queue or busy:
+        try:
             yield queue.pop()
+        except IndexError:
+            time.sleep(1e-4)  # who is busy will add to it
 
 
 def estimate_loss(model, ids, batch_size=32):
@@ -314,9 +317,7 @@ def _threads(process):
     return ThreadPoolExecutor(_cores())
 
 
-@cache
-def _blas():
-    return ThreadpoolController()
+_blas = cache(ThreadpoolController)
 
 
 def _cores():
