@@ -147,9 +147,8 @@ class Tensor:
     def backward(self, gradient=None, later=None):
         """Add to `.grad` of every leaf the gradient of this Tensor, a scalar unless `gradient` is given.
 
-        The graph is freed on the way, as in PyTorch: a second call on it is an error. What only a leaf
-        waits for is left out if there is a list `later`, and goes into it: (leaf, function that computes it),
-        once for each leaf.
+        The graph is freed on the way, as in PyTorch: a second call on it is an error. Into the list `later`, if
+        there is one, go products that only a leaf waits for, uncomputed: (leaf, function), one at most for each leaf.
         """
         if not self.requires_grad:
             raise ValueError("backward() needs a Tensor made from others with requires_grad=True, and outside no_grad()")

@@ -153,8 +153,8 @@ def backward_on_all_cores(model, inputs, targets):
 
     As in data-parallel training on several machines, every further share has a replica of the model,
     and the gradients are averaged. NumPy's products alone would use all cores, but the rest only one.
-    A product that only a weight's gradient waits for is left to the end, when each core takes of all that are left, for
-    the cores are never equally fast: that took 5 % off a step, and more where one was much slower.
+    A product that only a weight's gradient waits for is put aside, and a core that has walked back through its share
+    takes of all that lie there, the others' too: of two cores one is always slower. It took some 5 % off a step.
     On another number of cores the sums are rounded in another order, and dropout draws otherwise.
     """
     parameters, shares = model.parameters(), min(_cores(), len(inputs))
