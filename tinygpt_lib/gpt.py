@@ -4,6 +4,7 @@ Shapes: B batch, T time, C channels (n_embd), H heads, D = C / H, V vocabulary.
 """
 
 import math
+import time
 from dataclasses import dataclass
 
 import numpy as np
@@ -47,7 +48,7 @@ class KVCache:
         self._both = np.empty((*shape, D + 1), dtype=dtype)
         self._both[..., -1] = 1  # `read` says what for
         self.keys, self.values = self._both.swapaxes(0, 1)[..., :-1]
-        self.config, self.batch, self.length, self._model = config, batch, 0, None
+        self.config, self.batch, self.length, self._model, self._crowded = config, batch, 0, None, False
 
     @np.errstate(over="ignore")  # as gelu_divisor asks
     def read(self, model, ids):
@@ -56,79 +57,96 @@ class KVCache:
         The arithmetic of `GPT.forward` on arrays, a column for each of the N = B T tokens, with all that
         doesn't depend on them done before: with Tensors a token would take more than twice as long.
         """
+        began = time.perf_counter()
         if self._model is not model:
             if self.length:
                 raise ValueError("the cache holds what another model has read: make a new one")
-            self._model, self._weights = model, _folded(model, self.batch)
-        (wte, wpe, layers, head), (B, T), C, H = self._weights, ids.shape, model.config.n_embd, model.config.n_head
-        start, end = self.length, self.length + T
+            self._model, self._weights = model, _folded(model)
+            self._patience = time.perf_counter() - began  # a token takes a fifth of that
+        (wte, wpe, *matrices), (B, T), C, H = self._weights, ids.shape, model.config.n_embd, model.config.n_head
+        start, end, by_pairs = self.length, self.length + T, B * T == 1 and not self._crowded
+        multiply, (layers, head) = _multiply_pairs if by_pairs else np.dot, matrices[by_pairs]
         future = F.future_mask(T, end, wte.dtype) if T > 1 else None  # the last token sees everything
         both = self._both[..., :end, :]
         news, keys, values = both[..., start:, :-1], both[:, 0, ..., :-1], both[:, 1]
-        # The last row of x belongs to `_normalised`; that of h is 1, to multiply a matrix's bias with.
-        x, h = np.empty((C + 1, B * T), dtype=wte.dtype), np.ones((4 * C + 1, B * T), dtype=wte.dtype)
-        stream, hidden, x[-1] = x[:-1], h[:-1], math.sqrt(C * F.EPS)
+        # The last one or two rows of x belong to `_normalised`; those of h are 1, to multiply a matrix's bias with.
+        x, h = np.empty((C + 2 - C % 2, B * T), dtype=wte.dtype), np.ones((4 * C + 2, B * T), dtype=wte.dtype)
+        stream, hidden, x[C:] = x[:C], h[:-2], math.sqrt(C * F.EPS / (2 - C % 2))
         stream[:] = (wte[ids] + wpe[start:end]).reshape(B * T, C).T
         for (c_attn, attn_proj, c_fc, mlp_proj), new, k, v in zip(layers, news, keys, values, strict=True):
-            qkv = c_attn.dot(_normalised(x)).reshape(3, H, -1, B, T).transpose(0, 3, 1, 4, 2)  # (3, B, H, T, D)
+            qkv = multiply(c_attn, _normalised(x, C)).reshape(3, H, -1, B, T).transpose(0, 3, 1, 4, 2)  # (3, B, H, T, D)
             new[:] = qkv[1:]
             y = F.exp_scores(np.ascontiguousarray(qkv[0]), k, future) @ v
             y = y / y[..., -1:]  # the values' last column is 1, so y's was the weights' sum, and is 1 now
             stream += attn_proj.dot(y.transpose(1, 3, 0, 2).reshape(-1, B * T))
-            c_fc.dot(_normalised(x), out=hidden)
+            hidden[:] = multiply(c_fc, _normalised(x, C))
             hidden /= F.gelu_divisor(hidden, hidden * hidden)
-            stream += mlp_proj.dot(h)
-        self.length = end
-        return head.dot(_normalised(x)).T.reshape(B, T, -1)
+            stream += multiply(mlp_proj, h)
+        self.length, logits = end, multiply(head, _normalised(x, C)).T.reshape(B, T, -1)
+        self._crowded |= by_pairs and time.perf_counter() - began > self._patience
+        return logits
 
 
-def _folded(model, batch):
-    """The embeddings of a model for a cache, and its matrices, each (O, C) with its bias as one more column.
+def _multiply_pairs(pairs, x):
+    """matrix @ x for a column x (K, 1), given the matrix (O, K) seen as complex numbers (O, K / 2).
+
+    The real part of (a + bi)(c - di) is ac + bd. OpenBLAS gives such a product to all cores from 4,096 complex
+    numbers on, but only from 460,800 real ones: a token takes a tenth less time. Where other programs keep the cores
+    busy it can take a hundred times as long, so after one such token a cache does without.
+    """
+    return pairs.dot(x.T.view(pairs.dtype).conj().T).real
+
+
+def _folded(model):
+    """The embeddings of a model for a cache, and its matrices, each (O, C) with its bias behind; these again as pairs.
 
     LayerNorm's weight w and bias b go into the product that follows: W (w n + b) = (W w) n + W b. And all
     that comes into the stream loses its mean over the channels, so that the stream's mean is 0
     and n is x / sqrt(x . x / C + eps); sqrt(C) goes into W as well, and the queries' 1 / sqrt(D). The matrices
-    lie side by side in one array, which Linux gives large pages: a token takes a quarter less time. For one text
-    each lies so that its longer side is contiguous, for several row by row, which took an eighth off.
+    lie side by side in one array, which Linux gives large pages: a token takes a quarter less time.
     """
     C, H, layers = model.config.n_embd, model.config.n_head, []
-    room = np.empty(len(model.h) * C * (12 * C + 8 + H) + len(model.wte.weight) * (C + 1), dtype=model.wte.weight.dtype)
+    even = C + 2 - C % 2  # columns that make pairs
+    room = np.empty(len(model.h) * C * (7 * even + C + H + 4 * C + 2) + len(model.wte.weight) * even, model.wte.weight.dtype)
 
-    def place(f, weight, row, bias, heads=1):
-        """A matrix of f(weight, row) and, behind the columns of each head, a share of the bias."""
+    def place(f, weight, row, bias, heads, ones):
+        """A matrix of f(weight, row) and, behind the columns of each of `heads`, as many with shares of the bias as `ones`."""
         nonlocal room
-        (O, C), size = weight.shape, weight.size + len(weight) * heads
-        matrix = room[:size].reshape(C + 1, O).T if batch == 1 and O > C else room[:size].reshape(O, C + heads)
-        room, row = room[size:], row.reshape(heads, -1).T[..., None]
-        old, new = (a.reshape(O, heads, -1).T for a in (weight, matrix))  # a head's columns, heads, O
-        F.in_pieces(lambda s: np.copyto(new[:-1, :, s], f(old[..., s], row)), O, 8 * weight.size)  # in pieces it turns faster
-        new[-1] = bias / heads
+        O, shares = len(weight), heads * ones
+        size = weight.size + O * shares
+        matrix, room = room[:size].reshape(O, -1), room[size:]
+        columns = matrix.reshape(O, heads, -1)
+        f(weight.reshape(O, heads, -1), row.reshape(heads, -1), out=columns[..., :-ones])
+        columns[..., -ones:] = bias[:, None, None] / shares
         return matrix
 
     def after(ln, product):
         weight = product.weight.data
         bias = weight @ ln.bias.data + (product.bias.data if isinstance(product, Linear) else 0)
-        return place(np.multiply, weight, ln.weight.data * math.sqrt(C), bias)
+        return place(np.multiply, weight, ln.weight.data * math.sqrt(C), bias, 1, even - C)
 
-    def centred(linear, heads=1):
+    def centred(linear, heads, ones):
         weight, bias = linear.weight.data, linear.bias.data
-        return place(np.subtract, weight, weight.mean(axis=0), bias - bias.mean(), heads)
+        return place(np.subtract, weight, weight.mean(axis=0), bias - bias.mean(), heads, ones)
 
     for block in model.h:
         c_attn = after(block.ln_1, block.attn.c_attn)
         c_attn[:C] /= math.sqrt(C / H)  # the queries, which attention wants divided
-        layers.append((c_attn, centred(block.attn.c_proj, H), after(block.ln_2, block.mlp.c_fc), centred(block.mlp.c_proj)))
+        attn_proj, mlp_proj = centred(block.attn.c_proj, H, 1), centred(block.mlp.c_proj, 1, 2)
+        layers.append((c_attn, attn_proj, after(block.ln_2, block.mlp.c_fc), mlp_proj))
     wte, wpe = (table.weight.data - table.weight.data.mean(axis=1, keepdims=True) for table in (model.wte, model.wpe))
-    return wte, wpe, layers, after(model.ln_f, model.wte)
+    head, pairs = after(model.ln_f, model.wte), np.result_type(wte, np.complex64)
+    by_pairs = [(c_attn.view(pairs), proj, c_fc.view(pairs), mlp_proj.view(pairs)) for c_attn, proj, c_fc, mlp_proj in layers]
+    return wte, wpe, (layers, head), (by_pairs, head.view(pairs))
 
 
-def _normalised(x):
-    """The columns of x (C + 1, N) over their lengths, with 1 in the place of the last number, sqrt(C eps).
+def _normalised(x, C):
+    """The columns of x over their lengths, of which its rows from C on are a part, sqrt(C eps), and then become 1.
 
     The length of a single column is a Python number, in half the time of arrays of one.
     """
     n = x / (math.sqrt(np.vdot(x, x)) if x.shape[1] == 1 else np.sqrt(np.vecdot(x, x, axis=0)))
-    n[-1] = 1
+    n[C:] = 1
     return n
 
 
