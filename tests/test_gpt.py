@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from tinygpt_lib import GPT, GPTConfig, KVCache, Tensor, save_checkpoint, train_bpe
+from tinygpt_lib import GPT, GPTConfig, KVCache, Tensor, gpt, save_checkpoint, train_bpe
 
 CONFIG = GPTConfig(vocab_size=23, block_size=9, n_layer=3, n_head=2, n_embd=16, dropout=0.0)
 IDS = np.random.default_rng(2).integers(23, size=(4, 9))
@@ -116,7 +116,7 @@ def test_no_row_of_a_batch_sees_another():
 # ---- the cache
 
 
-@pytest.mark.parametrize("rows", [1, 2])  # the matrices of one text lie otherwise
+@pytest.mark.parametrize("rows", [1, 2])  # a single token is multiplied otherwise
 @pytest.mark.parametrize("cuts", [cuts for n in range(7) for cuts in itertools.combinations(range(1, 7), n)], ids=str)
 def test_cached_logits_are_the_uncached_for_every_split_of_a_text(cuts, rows):
     model, ids = lively(), IDS[:rows, :7]
@@ -144,6 +144,24 @@ def test_a_cache_of_another_type_gives_the_models_logits_in_the_models_type(dtyp
     assert {part.dtype for part in parts} == {np.dtype(dtype)}
     tolerance = 0.05 if kept == np.float16 else 1e-4
     np.testing.assert_allclose(np.concatenate(parts, axis=1), model(ids)[0].data, rtol=0, atol=tolerance)
+
+
+@pytest.mark.parametrize(("n_embd", "n_head"), [(15, 1), (15, 3), (15, 5), (16, 1), (18, 3)])
+def test_a_cache_takes_odd_and_even_widths(n_embd, n_head):
+    model = lively(dataclasses.replace(CONFIG, n_embd=n_embd, n_head=n_head))
+    cache, ids = KVCache(model.config), IDS[:1, :7]
+    parts = [model(chunk, cache=cache)[0].data for chunk in np.split(ids, [3, 4, 5], axis=1)]
+    np.testing.assert_allclose(np.concatenate(parts, axis=1), model(ids)[0].data, **close)
+
+
+def test_after_a_token_that_had_to_wait_a_cache_keeps_to_one_core(monkeypatch):
+    model, cache, by_pairs, times = lively(), KVCache(CONFIG), [], gpt._multiply_pairs
+    monkeypatch.setattr(gpt, "_multiply_pairs", lambda matrix, x: by_pairs.append(cache.length) or times(matrix, x))
+    clock = iter([0, 1, 1, 10, 10.9, 20, 21.1, 30, 30.1, 40, 40.1])  # to make its matrices takes 1 second, the third token more
+    monkeypatch.setattr(gpt.time, "perf_counter", lambda: next(clock))
+    parts = [model(IDS[:1, i : i + 1], cache=cache)[0].data for i in range(5)]
+    assert sorted(set(by_pairs)) == [0, 1, 2]
+    np.testing.assert_allclose(np.concatenate(parts, axis=1), model(IDS[:1, :5])[0].data, **close)
 
 
 def test_a_cache_keeps_to_the_weights_of_its_first_reading():

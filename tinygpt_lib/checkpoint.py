@@ -59,11 +59,10 @@ def read_checkpoint(source):
     entries = archive.read(path)
     if archive.CONFIG not in entries or archive.HASH not in entries:
         raise ValueError(f"{path} lacks a configuration or a hash: build GPT(GPTConfig(...)) and call load_state_dict")
-    config = archive.unpack(entries[archive.CONFIG])
     known = {archive.CONFIG, archive.ENCODING, archive.HISTORY, archive.INFO, archive.HASH}
     return Checkpoint(
         weights=archive.without_meta(entries),
-        config=GPTConfig(**config),
+        config=GPTConfig(**archive.unpack(entries[archive.CONFIG])),
         encoding=unpack_encoding(entries[archive.ENCODING]) if archive.ENCODING in entries else None,
         history=archive.unpack(entries[archive.HISTORY]) if archive.HISTORY in entries else [],
         info=archive.unpack(entries[archive.INFO]) if archive.INFO in entries else {},
@@ -114,10 +113,8 @@ def save_gpt2(model, path):
     settings = {theirs: getattr(model.config, ours) for ours, theirs in _SIZES.items()} | _FIXED
     settings |= dict(n_inner=None, bos_token_id=end, eos_token_id=end, model_type="gpt2", architectures=["GPT2LMHeadModel"])
     settings |= {name: model.config.dropout for name in ("embd_pdrop", "attn_pdrop", "resid_pdrop")}
-    tensors = {
-        f"transformer.{name}": np.ascontiguousarray(array.T if name.endswith(_TRANSPOSED) else array)
-        for name, array in model.state_dict().items()
-    }
+    arrays = {name: array.T if name.endswith(_TRANSPOSED) else array for name, array in model.state_dict().items()}
+    tensors = {f"transformer.{name}": np.ascontiguousarray(array) for name, array in arrays.items()}
     (folder / "config.json").write_text(json.dumps(settings, indent=2, default=np.generic.item), encoding="utf-8")
     save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
 

@@ -57,48 +57,48 @@ class KVCache:
         The arithmetic of `GPT.forward` on arrays, a column for each of the N = B T tokens, with all that
         doesn't depend on them done before: with Tensors a token would take more than twice as long.
         """
-        began = time.perf_counter()
+        (B, T), C, H, began = ids.shape, model.config.n_embd, model.config.n_head, time.perf_counter()
         if self._model is not model:
             if self.length:
                 raise ValueError("the cache holds what another model has read: make a new one")
             self._model, self._weights = model, _folded(model)
-            self._patience = time.perf_counter() - began  # a token takes a fifth of that
-        (wte, wpe, *matrices), (B, T), C, H = self._weights, ids.shape, model.config.n_embd, model.config.n_head
-        start, end, by_pairs = self.length, self.length + T, B * T == 1 and not self._crowded
-        multiply, (layers, head) = _multiply_pairs if by_pairs else np.dot, matrices[by_pairs]
+            self._patience = time.perf_counter() - began  # a token takes a small part of that
+        (wte, wpe, layers, head), start, end = self._weights, self.length, self.length + T
+        multiply = _multiply_pairs if B * T == 1 and C % 2 == 0 and not self._crowded else np.dot
         future = F.future_mask(T, end, wte.dtype) if T > 1 else None  # the last token sees everything
         both = self._both[..., :end, :]
         news, keys, values = both[..., start:, :-1], both[:, 0, ..., :-1], both[:, 1]
-        # The last one or two rows of x belong to `_normalised`; those of h are 1, to multiply a matrix's bias with.
-        x, h = np.empty((C + 2 - C % 2, B * T), dtype=wte.dtype), np.ones((4 * C + 2, B * T), dtype=wte.dtype)
-        stream, hidden, x[C:] = x[:C], h[:-2], math.sqrt(C * F.EPS / (2 - C % 2))
+        # The last two rows of x belong to `_normalised`; those of h are 1, to multiply a matrix's bias with, half of it each.
+        x, h = np.empty((C + 2, B * T), dtype=wte.dtype), np.ones((4 * C + 2, B * T), dtype=wte.dtype)
+        stream, hidden, x[-2:] = x[:-2], h[:-2], math.sqrt(C * F.EPS / 2)
         stream[:] = (wte[ids] + wpe[start:end]).reshape(B * T, C).T
         for (c_attn, attn_proj, c_fc, mlp_proj), new, k, v in zip(layers, news, keys, values, strict=True):
-            qkv = multiply(c_attn, _normalised(x, C)).reshape(3, H, -1, B, T).transpose(0, 3, 1, 4, 2)  # (3, B, H, T, D)
+            qkv = multiply(c_attn, _normalised(x)).reshape(3, H, -1, B, T).transpose(0, 3, 1, 4, 2)  # (3, B, H, T, D)
             new[:] = qkv[1:]
             y = F.exp_scores(np.ascontiguousarray(qkv[0]), k, future) @ v
             y = y / y[..., -1:]  # the values' last column is 1, so y's was the weights' sum, and is 1 now
             stream += attn_proj.dot(y.transpose(1, 3, 0, 2).reshape(-1, B * T))
-            hidden[:] = multiply(c_fc, _normalised(x, C))
+            hidden[:] = multiply(c_fc, _normalised(x))
             hidden /= F.gelu_divisor(hidden, hidden * hidden)
             stream += multiply(mlp_proj, h)
-        self.length, logits = end, multiply(head, _normalised(x, C)).T.reshape(B, T, -1)
-        self._crowded |= by_pairs and time.perf_counter() - began > self._patience
+        self.length, logits = end, multiply(head, _normalised(x)).T.reshape(B, T, -1)
+        self._crowded |= B * T == 1 and time.perf_counter() - began > self._patience
         return logits
 
 
-def _multiply_pairs(pairs, x):
-    """matrix @ x for a column x (K, 1), given the matrix (O, K) seen as complex numbers (O, K / 2).
+def _multiply_pairs(matrix, x):
+    """matrix (O, K) @ x (K, 1) for an even K, each pair of neighbours taken as a complex number: Re (a + bi)(c - di) = ac + bd.
 
-    The real part of (a + bi)(c - di) is ac + bd. OpenBLAS gives such a product to all cores from 4,096 complex
-    numbers on, but only from 460,800 real ones: a token takes a tenth less time. Where other programs keep the cores
-    busy it can take a hundred times as long, so after one such token a cache does without.
+    OpenBLAS gives a product with one column to all cores from 4,096 complex numbers on, but only from 460,800
+    real ones: a token takes a tenth less time. Where other programs keep the cores busy, it can take
+    a hundred times as long, so after such a token a cache does without.
     """
-    return pairs.dot(x.T.view(pairs.dtype).conj().T).real
+    pairs = np.complex64 if x.itemsize == 4 else np.complex128
+    return matrix.view(pairs).dot(x.T.view(pairs).conj().T).real
 
 
 def _folded(model):
-    """The embeddings of a model for a cache, and its matrices, each (O, C) with its bias behind; these again as pairs.
+    """The embeddings of a model for a cache, and its matrices, each (O, C) with its bias behind, in two columns of halves.
 
     LayerNorm's weight w and bias b go into the product that follows: W (w n + b) = (W w) n + W b. And all
     that comes into the stream loses its mean over the channels, so that the stream's mean is 0
@@ -106,47 +106,41 @@ def _folded(model):
     lie side by side in one array, which Linux gives large pages: a token takes a quarter less time.
     """
     C, H, layers = model.config.n_embd, model.config.n_head, []
-    even = C + 2 - C % 2  # columns that make pairs
-    room = np.empty(len(model.h) * C * (7 * even + C + H + 4 * C + 2) + len(model.wte.weight) * even, model.wte.weight.dtype)
+    room = np.empty(len(model.h) * C * (12 * C + 16 + H) + len(model.wte.weight) * (C + 2), dtype=model.wte.weight.dtype)
 
-    def place(f, weight, row, bias, heads, ones):
-        """A matrix of f(weight, row) and, behind the columns of each of `heads`, as many with shares of the bias as `ones`."""
+    def place(f, weight, row, bias, heads=1, columns=2):
+        """A matrix of f(weight, row) and, behind what belongs to each head, its share of the bias in so many columns."""
         nonlocal room
-        O, shares = len(weight), heads * ones
-        size = weight.size + O * shares
-        matrix, room = room[:size].reshape(O, -1), room[size:]
-        columns = matrix.reshape(O, heads, -1)
-        f(weight.reshape(O, heads, -1), row.reshape(heads, -1), out=columns[..., :-ones])
-        columns[..., -ones:] = bias[:, None, None] / shares
-        return matrix
+        O, size = len(weight), weight.size + len(weight) * heads * columns
+        matrix, room = room[:size].reshape(O, heads, -1), room[size:]
+        f(weight.reshape(O, heads, -1), row.reshape(heads, -1), out=matrix[..., :-columns])
+        matrix[..., -columns:] = bias[:, None, None] / (heads * columns)
+        return matrix.reshape(O, -1)
 
     def after(ln, product):
         weight = product.weight.data
         bias = weight @ ln.bias.data + (product.bias.data if isinstance(product, Linear) else 0)
-        return place(np.multiply, weight, ln.weight.data * math.sqrt(C), bias, 1, even - C)
+        return place(np.multiply, weight, ln.weight.data * math.sqrt(C), bias)
 
-    def centred(linear, heads, ones):
+    def centred(linear, *heads):
         weight, bias = linear.weight.data, linear.bias.data
-        return place(np.subtract, weight, weight.mean(axis=0), bias - bias.mean(), heads, ones)
+        return place(np.subtract, weight, weight.mean(axis=0), bias - bias.mean(), *heads)
 
     for block in model.h:
         c_attn = after(block.ln_1, block.attn.c_attn)
         c_attn[:C] /= math.sqrt(C / H)  # the queries, which attention wants divided
-        attn_proj, mlp_proj = centred(block.attn.c_proj, H, 1), centred(block.mlp.c_proj, 1, 2)
-        layers.append((c_attn, attn_proj, after(block.ln_2, block.mlp.c_fc), mlp_proj))
+        layers.append((c_attn, centred(block.attn.c_proj, H, 1), after(block.ln_2, block.mlp.c_fc), centred(block.mlp.c_proj)))
     wte, wpe = (table.weight.data - table.weight.data.mean(axis=1, keepdims=True) for table in (model.wte, model.wpe))
-    head, pairs = after(model.ln_f, model.wte), np.result_type(wte, np.complex64)
-    by_pairs = [(c_attn.view(pairs), proj, c_fc.view(pairs), mlp_proj.view(pairs)) for c_attn, proj, c_fc, mlp_proj in layers]
-    return wte, wpe, (layers, head), (by_pairs, head.view(pairs))
+    return wte, wpe, layers, after(model.ln_f, model.wte)
 
 
-def _normalised(x, C):
-    """The columns of x over their lengths, of which its rows from C on are a part, sqrt(C eps), and then become 1.
+def _normalised(x):
+    """The columns of x (C + 2, N) over their lengths, with 1 in the place of each last two numbers, of length sqrt(C eps).
 
     The length of a single column is a Python number, in half the time of arrays of one.
     """
     n = x / (math.sqrt(np.vdot(x, x)) if x.shape[1] == 1 else np.sqrt(np.vecdot(x, x, axis=0)))
-    n[C:] = 1
+    n[-2:] = 1
     return n
 
 

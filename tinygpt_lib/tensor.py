@@ -359,9 +359,7 @@ def _operands(a, b, fractions=False):
 
 def _restore_axes(array, axis, keepdims, ndim):
     """Put the axes that a reduction removed back, with length 1."""
-    if keepdims:
-        return array
-    axes = range(ndim) if axis is None else (axis if isinstance(axis, tuple) else (axis,))
+    axes = () if keepdims else range(ndim) if axis is None else axis if isinstance(axis, tuple) else (axis,)
     return np.expand_dims(array, tuple(axes))
 
 
