@@ -157,7 +157,8 @@ def test_a_cache_takes_odd_and_even_widths(n_embd, n_head):
 def test_after_a_token_that_had_to_wait_a_cache_keeps_to_one_core(monkeypatch):
     model, cache, by_pairs, times = lively(), KVCache(CONFIG), [], gpt._multiply_pairs
     monkeypatch.setattr(gpt, "_multiply_pairs", lambda matrix, x: by_pairs.append(cache.length) or times(matrix, x))
-    clock = iter([0, 1, 1, 10, 10.9, 20, 21.1, 30, 30.1, 40, 40.1])  # to make its matrices takes 1 second, the third token more
+    # The matrices take 1 second to make, the first token 0.2, the third 1.1.
+    clock = iter([0, 1, 1, 1.2, 10, 10.9, 20, 21.1, 30, 30.1, 40, 40.1])
     monkeypatch.setattr(gpt.time, "perf_counter", lambda: next(clock))
     parts = [model(IDS[:1, i : i + 1], cache=cache)[0].data for i in range(5)]
     assert sorted(set(by_pairs)) == [0, 1, 2]

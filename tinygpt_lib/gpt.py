@@ -62,7 +62,7 @@ class KVCache:
             if self.length:
                 raise ValueError("the cache holds what another model has read: make a new one")
             self._model, self._weights = model, _folded(model)
-            self._patience = time.perf_counter() - began  # a token takes a small part of that
+            self._patience, began = time.perf_counter() - began, time.perf_counter()  # a token takes a small part of that
         (wte, wpe, layers, head), start, end = self._weights, self.length, self.length + T
         multiply = _multiply_pairs if B * T == 1 and C % 2 == 0 and not self._crowded else np.dot
         future = F.future_mask(T, end, wte.dtype) if T > 1 else None  # the last token sees everything
@@ -135,7 +135,7 @@ def _folded(model):
 
 
 def _normalised(x):
-    """The columns of x (C + 2, N) over their lengths, with 1 in the place of each last two numbers, of length sqrt(C eps).
+    """Each column of x (C + 2, N) over its length, with 1 in the place of its last two numbers, which were sqrt(C eps / 2).
 
     The length of a single column is a Python number, in half the time of arrays of one.
     """
