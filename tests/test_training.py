@@ -21,7 +21,7 @@ from tinygpt_lib import (
     GPT, GPTConfig, AdamW, Tensor, TrainSettings, TrainState, batches, cross_entropy, estimate_loss, load_pretrained,
     load_training, save_checkpoint, save_training, train, train_bpe, training, warmup_cosine,
 )  # fmt: skip
-from tinygpt_lib.nn import evaluating
+from tinygpt_lib.nn import Linear, evaluating
 from tinygpt_lib.training import backward_on_all_cores, one_blas_thread, train_step
 
 CONFIG = GPTConfig(vocab_size=17, block_size=8, n_layer=2, n_head=2, n_embd=8, dropout=0.3)
@@ -236,6 +236,32 @@ def test_products_that_the_other_core_takes_over_change_no_bit(monkeypatch):
     backward_on_all_cores(helped, INPUTS, TARGETS)
     assert len(taken) == 2 * (4 * PLAIN.n_layer + 1)  # of each share: four matrices a block, and the head's
     assert_same_arrays([p.grad for p in alone.parameters()], [p.grad for p in helped.parameters()])
+
+
+@pytest.mark.parametrize("cores", [2, 3, 5])
+def test_a_weight_that_only_some_shares_use_gets_their_gradient(cores, monkeypatch):
+    class Forked(GPT):
+        def forward(self, idx, targets):
+            logits, _ = super().forward(idx)
+            if 3 in idx:
+                logits = self.extra(logits)
+            return logits, cross_entropy(logits, targets)
+
+    model = Forked(PLAIN, seed=1).to(np.float64)
+    model.extra = Linear(PLAIN.vocab_size, PLAIN.vocab_size, np.random.default_rng(0)).to(np.float64)
+    inputs = np.where(INPUTS == 3, 4, INPUTS)
+    inputs[1, 2] = 3
+    monkeypatch.setattr(training, "_cores", lambda: cores)
+    loss = backward_on_all_cores(model, inputs, TARGETS)
+    found, total = [p.grad for p in model.parameters()], 0
+    model.zero_grad()
+    for x, y in zip(np.array_split(inputs, cores), np.array_split(TARGETS, cores)):
+        _, one = model(x, y)
+        (one * (len(x) / len(inputs))).backward()
+        total += one.item() * len(x) / len(inputs)
+    assert loss == pytest.approx(total, rel=1e-12)
+    for name, parameter in model.named_parameters():
+        np.testing.assert_allclose(found.pop(0), parameter.grad, rtol=0, atol=1e-12, err_msg=name)
 
 
 def test_threads_that_take_from_a_queue_that_still_grows_get_every_entry_once():

@@ -57,7 +57,7 @@ class Module:
 
     def parameters(self):
         """A list of every parameter, one that two modules share only once."""
-        return list(dict.fromkeys(parameter for _, parameter in self.named_parameters()))
+        return list(dict.fromkeys(p for module in self.modules() for p in vars(module).values() if isinstance(p, Tensor)))
 
     def num_parameters(self):
         """How many numbers are learned."""
@@ -88,10 +88,10 @@ class Module:
             parameter.data, parameter.grad = parameter.data.astype(dtype), None
         return self
 
-    def replica(self, rng, twins=None):
-        """A Module with the same weights but gradients of its own, whose dropout draws from `rng`."""
-        twin, twins = object.__new__(type(self)), {} if twins is None else twins
-        vars(twin).update((name, _replica(value, rng, twins)) for name, value in vars(self).items())
+    def replica(self, rng):
+        """A Module with the same parameters, whose dropout draws from `rng`."""
+        twin = object.__new__(type(self))
+        vars(twin).update((name, _replica(value, rng)) for name, value in vars(self).items())
         return twin
 
     def state_dict(self):
@@ -196,14 +196,10 @@ class Block(Module):
         return x + self.mlp(self.ln_2(x))
 
 
-def _replica(value, rng, twins):
-    if isinstance(value, Tensor):
-        return twins.setdefault(value, value.twin())
-    if isinstance(value, Module):
-        return value.replica(rng, twins)
+def _replica(value, rng):
     if isinstance(value, list):
-        return [_replica(item, rng, twins) for item in value]
-    return rng if isinstance(value, np.random.Generator) else value
+        return [_replica(item, rng) for item in value]
+    return value.replica(rng) if isinstance(value, Module) else rng if isinstance(value, np.random.Generator) else value
 
 
 def _normal(shape, std, rng):

@@ -144,12 +144,16 @@ class Tensor:
 
     # ---- walking back
 
-    def backward(self, gradient=None, later=None):
+    def backward(self, gradient=None):
         """Add to `.grad` of every leaf the gradient of this Tensor, a scalar unless `gradient` is given.
 
-        The graph is freed on the way, as in PyTorch: a second call on it is an error. Into the list `later`, if
-        there is one, go products that only a leaf waits for, uncomputed: (leaf, function), one at most for each leaf.
+        The graph is freed on the way, as in PyTorch: a second call on it is an error.
         """
+        add_gradients(self.gradients(gradient))
+
+    def gradients(self, gradient=None, later=None):
+        """{leaf: array} of what `backward` adds. With later(leaf, product), it is told of products that only a leaf waits for,
+        one at most for each leaf, instead of them being computed."""
         if not self.requires_grad:
             raise ValueError("backward() needs a Tensor made from others with requires_grad=True, and outside no_grad()")
         if gradient is None:
@@ -171,17 +175,13 @@ class Tensor:
                 wanted = piece is not None and parent.requires_grad
                 if wanted and callable(piece) and later is not None and not parent._parents and parent not in left:
                     left.add(parent)
-                    later.append((parent, piece))
+                    later(parent, piece)
                 elif wanted:
                     piece = piece() if callable(piece) else piece
                     ours = distinct and piece is not g and piece.base is None
                     _add_gradient(grads, parent, piece.astype(parent.data.dtype, copy=False), ours)
             node._parents, node._backward = (), _used_up  # what the closure held can be freed now
-        for leaf, (g, ours) in grads.items():
-            if leaf.grad is None:
-                leaf.grad = np.array(g, copy=None if ours else True)
-            else:
-                leaf.grad += g
+        return {leaf: np.array(g, copy=None if ours else True) for leaf, (g, ours) in grads.items()}
 
     # ---- arithmetic
 
@@ -361,6 +361,12 @@ def _restore_axes(array, axis, keepdims, ndim):
     """Put the axes that a reduction removed back, with length 1."""
     axes = () if keepdims else range(ndim) if axis is None else axis if isinstance(axis, tuple) else (axis,)
     return np.expand_dims(array, tuple(axes))
+
+
+def add_gradients(gradients):
+    """Add to `.grad` of each Tensor the array that the dict has for it, which becomes the Tensor's where it had none."""
+    for tensor, gradient in gradients.items():
+        tensor.grad = gradient if tensor.grad is None else operator.iadd(tensor.grad, gradient)
 
 
 def _add_gradient(grads, key, piece, ours):

@@ -11,7 +11,7 @@ from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
-from functools import cache
+from functools import cache, reduce
 
 import numpy as np
 from threadpoolctl import ThreadpoolController
@@ -22,6 +22,7 @@ from .data import batches
 from .gpt import GPT
 from .nn import evaluating
 from .optim import AdamW, clip_grad_norm, warmup_cosine
+from .tensor import Tensor, add_gradients
 
 
 @dataclass(frozen=True)
@@ -96,8 +97,9 @@ class TrainState:
         if not self.mean:
             return self.model
         model = self.model.replica(self.model.rng)
-        for parameter, mean in zip(model.parameters(), self.mean, strict=True):
-            parameter.data = mean.copy()
+        means = {p: Tensor(mean, p.requires_grad, mean.dtype) for p, mean in zip(model.parameters(), self.mean, strict=True)}
+        for module in model.modules():
+            vars(module).update((name, means[p]) for name, p in vars(module).items() if isinstance(p, Tensor))
         return model
 
 
@@ -137,51 +139,55 @@ def _steps(state, windows, val_ids):
 
 def train_step(model, optimizer, inputs, targets, max_grad_norm=1.0):
     """One update from a batch (B, T); returns (loss, gradient norm before clipping)."""
-    model.train()
+    if not model.training:
+        model.train()
     with one_blas_thread():
         loss = backward_on_all_cores(model, inputs, targets)
     norm = clip_grad_norm(optimizer.params, max_grad_norm)
     if not math.isfinite(norm):
         raise FloatingPointError(f"the gradients' norm became {norm}: is the learning rate ({optimizer.lr:.1e}) too high?")
-    by_size = deque(sorted(range(len(optimizer.params)), key=lambda i: optimizer.params[i].size))
-    _on_all_cores(optimizer.step, [_taken_from(by_size) for _ in range(_cores())])
+    waiting = deque(range(len(optimizer.params)))
+    _on_all_cores(optimizer.step, [_taken_from(waiting) for _ in range(_cores())])
     return loss, norm
 
 
 def backward_on_all_cores(model, inputs, targets):
     """Set the model's gradients to those of the mean loss, which is returned; each core takes a share of the rows.
 
-    As in data-parallel training on several machines, every further share has a replica of the model,
-    and the gradients are averaged. NumPy's products alone would use all cores, but the rest only one.
-    A product that only a weight's gradient waits for is put aside, and a core that has walked back through its share
-    takes of all that lie there, the others' too: of two cores one is always slower. It took some 5 % off a step.
+    As in data-parallel training on several machines, whose gradients are averaged. NumPy's products alone would use
+    all cores, but the rest only one. A product that only a weight's gradient waits for is put aside, and a core
+    that has walked back through its share takes of all that lie there, the others' too: of two cores one is
+    always slower. It took some 5 % off a step.
     On another number of cores the sums are rounded in another order, and dropout draws otherwise.
     """
-    parameters, shares = model.parameters(), min(_cores(), len(inputs))
-    walking, waiting = [], deque()
-    seeds = [None, *model.rng.integers(2**63, size=shares - 1)]
-    for parameter in parameters:
-        parameter.grad = None
+    shares, walking, waiting, products = min(_cores(), len(inputs)), [], deque(), {}
+    seeds = [None, *model.rng.integers(2**63, size=shares - 1)]  # for the dropout of each further share
+    model.zero_grad()
 
-    def work(seed, x, y):
-        twins = {}
-        walking.append(seed)
+    def work(share, seed, x, y):
+        walking.append(share)
         try:
-            share = model if seed is None else model.replica(np.random.default_rng(seed), twins)
-            _, loss = share(x, y)
-            loss.backward(len(x) / len(inputs), later=waiting)
+            replica = model if seed is None else model.replica(np.random.default_rng(seed))
+            _, loss = replica(x, y)
+            gradients = loss.gradients(len(x) / len(inputs), later=lambda *product: waiting.append((share, *product)))
         finally:
             walking.pop()
-        return loss.item() * len(x) / len(inputs), twins, [(leaf, product()) for leaf, product in _taken_from(waiting, walking)]
+        for whose, parameter, product in _taken_from(waiting, walking):
+            parts = products.setdefault(parameter, {})
+            parts[whose] = product()
+            if len(parts) == shares:  # added while they are in the cache; two threads that both come last do the same
+                products[parameter] = {0: _sum(parts)}
+        return loss.item() * len(x) / len(inputs), gradients
 
-    results = _on_all_cores(work, seeds, np.array_split(inputs, shares), np.array_split(targets, shares))
-    losses, (_, *twins), gradients = zip(*results, strict=True)
-    for leaf, gradient in sum(gradients, []):
-        leaf.grad = gradient if leaf.grad is None else leaf.grad + gradient
-    for parameter in parameters:
-        for twin in twins if parameter.grad is not None else ():
-            parameter.grad += twin[parameter].grad
+    losses, gradients = zip(*_on_all_cores(work, range(shares), seeds, *(np.array_split(a, shares) for a in (inputs, targets))))
+    for found in (*gradients, {parameter: _sum(parts) for parameter, parts in products.items()}):
+        add_gradients(found)
     return sum(losses)
+
+
+def _sum(parts):
+    """Of the arrays in a dict by number, always in the same order."""
+    return reduce(np.add, [parts[i] for i in sorted(parts)])
 
 
 def _on_all_cores(work, *arguments):
