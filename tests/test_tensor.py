@@ -311,6 +311,16 @@ def test_what_only_a_leaf_waits_for_can_be_left_for_later():
         np.testing.assert_allclose(leaf.grad, other.grad, rtol=1e-14)
 
 
+def test_gradients_are_what_backward_adds_and_change_no_leaf():
+    x, y, frozen = double([1.0, 2.0]), double([3.0, 5.0]), Tensor([7.0, 7.0], dtype=np.float64)
+    found = (x * x * frozen + x + y).sum().gradients()
+    assert set(found) == {x, y} and x.grad is None and y.grad is None
+    np.testing.assert_array_equal(found[x], 14 * x.data + 1)
+    np.testing.assert_array_equal(found[y], [1, 1])
+    found[y] += 1  # an array of its own, which other gradients don't see
+    np.testing.assert_array_equal(found[x], 14 * x.data + 1)
+
+
 def test_backward_twice_is_an_error():
     x = double([1.0, 2.0])
     shared = x * x

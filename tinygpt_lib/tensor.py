@@ -152,8 +152,11 @@ class Tensor:
         add_gradients(self.gradients(gradient))
 
     def gradients(self, gradient=None, later=None):
-        """{leaf: array} of what `backward` adds. With later(leaf, product), it is told of products that only a leaf waits for,
-        one at most for each leaf, instead of them being computed."""
+        """{leaf: array} of what `backward` adds to `.grad`, which stays as it is.
+
+        later(leaf, product), if given, is told of products that only a leaf waits for, functions that nobody has called,
+        one at most for each leaf; the dict is without them.
+        """
         if not self.requires_grad:
             raise ValueError("backward() needs a Tensor made from others with requires_grad=True, and outside no_grad()")
         if gradient is None:
